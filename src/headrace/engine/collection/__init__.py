@@ -1,0 +1,1 @@
+"""How does a write become durable and visible, one collection at a time?"""

@@ -1,0 +1,294 @@
+"""How does a write become durable and visible, one collection at a time?
+
+Writers queue; whoever gets the write lock commits everything that is queued as a group:
+apply each batch, append it to the log, sync once, show the result, wake the others. What
+fails is taken back whole. Readers take the newest view and never wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from headrace.engine.collection.apply import apply_operation
+from headrace.engine.collection.prepare import prepare
+from headrace.engine.query.execute import QueryContext, run_query
+from headrace.engine.query.facet import run_facet
+from headrace.engine.query.groups import run_groups
+from headrace.engine.query.indexed import indexed_points_count
+from headrace.engine.query.matrix import MatrixRow, run_matrix
+from headrace.engine.query.records import check_vector_selection, read_record
+from headrace.engine.query.resolve import FindView
+from headrace.engine.query.scroll import count_rows, run_scroll
+from headrace.engine.segment.ids import NO_ROW
+from headrace.engine.segment.segment import Segment, View
+from headrace.engine.storage.file_ops import FILE_OPS, FileOps
+from headrace.engine.storage.wal import Wal
+from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
+from headrace.model.errors import NotFound, Unavailable
+from headrace.model.filters import Filter
+from headrace.model.ids import PointId
+from headrace.model.operations import (
+    SourcePartition,
+    WriteBatch,
+    decode_write_batch,
+    encode_write_batch,
+)
+from headrace.model.points import PointGroup, Record, ScoredPoint, ScrollPage
+from headrace.model.queries import (
+    Facet,
+    FacetHit,
+    GroupBy,
+    MatrixRequest,
+    PayloadSelection,
+    Query,
+    Scroll,
+    VectorSelection,
+)
+
+logger = logging.getLogger(__name__)
+
+WAL_DIRECTORY = "wal"
+
+# A group is closed beyond this, so that one sync never writes much more than this.
+_GROUP_BYTES_MAX = 32 * 2**20
+
+# How many applied records between two lines of progress while a log is replayed.
+_REPLAY_RECORDS_PER_LINE = 100_000
+
+
+class _Ticket:
+    """One writer's batch in the queue, and how it ended."""
+
+    __slots__ = ("batch", "body", "done", "error", "seq_no")
+
+    def __init__(self, batch: WriteBatch, body: bytes) -> None:
+        self.batch = batch
+        self.body = body
+        self.seq_no = 0
+        self.error: BaseException | None = None
+        self.done = False
+
+
+class Collection:
+    """One opened collection; thread-safe.
+
+    Args:
+        name: as its creator spelled it.
+        directory: its own; holds the log.
+        config: what it was created with.
+        ops: the file operations of the log.
+    """
+
+    def __init__(
+        self, name: str, directory: Path, config: CollectionConfig, ops: FileOps = FILE_OPS
+    ) -> None:
+        self.name = name
+        self.config = config
+        self._segment = Segment(config)
+        self._wal = Wal.open(directory / WAL_DIRECTORY, create=False, ops=ops)
+        self._queue: list[_Ticket] = []
+        self._queue_lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._closed = False
+        self._seq_no = 0
+        self._replay()
+        self._view = self._segment.working_view()
+
+    def close(self) -> None:
+        """Finish running writes and release the log; later writes are refused."""
+        with self._write_lock:
+            if not self._closed:
+                self._closed = True
+                self._wal.close()
+
+    # Writing
+
+    def write(self, batch: WriteBatch) -> int:
+        """Apply a batch, all or nothing; durable and visible when it returns.
+
+        Returns:
+            The seq_no of its log record.
+
+        Raises:
+            WrongInput, NotFound, ...: the batch does not fit; nothing was applied.
+            NoSpace, StorageFailed: the log could not be written; nothing was applied.
+            Unavailable: the collection is closed.
+        """
+        prepared = WriteBatch(
+            [prepare(operation, self.config) for operation in batch.operations],
+            batch.source_offsets,
+        )
+        ticket = _Ticket(prepared, encode_write_batch(prepared))
+        with self._queue_lock:
+            self._queue.append(ticket)
+        with self._write_lock:
+            while not ticket.done:
+                self._commit(self._next_group())
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.seq_no
+
+    def _next_group(self) -> list[_Ticket]:
+        """The oldest queued tickets, as many as one sync should carry."""
+        with self._queue_lock:
+            group_bytes = 0
+            for taken, ticket in enumerate(self._queue):
+                group_bytes += len(ticket.body)
+                if taken and group_bytes > _GROUP_BYTES_MAX:
+                    break
+            else:
+                taken = len(self._queue)
+            group, self._queue = self._queue[:taken], self._queue[taken:]
+        return group
+
+    def _commit(self, group: list[_Ticket]) -> None:
+        applied: list[_Ticket] = []
+        seq_no = self._seq_no
+        for ticket in group:
+            try:
+                if self._closed:
+                    raise Unavailable(f"Collection `{self.name}` is closed")
+                self._apply_and_append(seq_no + 1, ticket)
+            except BaseException as error:
+                ticket.error = error
+            else:
+                seq_no += 1
+                ticket.seq_no = seq_no
+                applied.append(ticket)
+        if applied:
+            self._sync(applied, seq_no)
+        for ticket in group:
+            ticket.done = True
+
+    def _apply_and_append(self, seq_no: int, ticket: _Ticket) -> None:
+        self._apply(seq_no, ticket.batch)
+        try:
+            self._wal.append(seq_no, ticket.body)
+        except BaseException:
+            self._segment.rollback()
+            raise
+
+    def _apply(self, seq_no: int, batch: WriteBatch) -> None:
+        """Apply a batch to the newest state, or leave that as it was and raise."""
+        self._segment.begin(seq_no)
+        try:
+            for operation in batch.operations:
+                apply_operation(self._segment, operation)
+            for position in batch.source_offsets:
+                self._segment.set_source_offset(position.partition, position.next_offset)
+        except BaseException:
+            self._segment.rollback()
+            raise
+
+    def _sync(self, applied: list[_Ticket], seq_no: int) -> None:
+        """Make the applied batches durable and visible, or take them all back."""
+        try:
+            self._wal.sync()
+        except BaseException as error:
+            for ticket in applied:
+                self._segment.rollback()
+                ticket.error = error
+            self._wal.discard_pending()
+            return
+        self._seq_no = seq_no
+        self._view = self._segment.working_view()
+        self._segment.end_batches()
+
+    def _replay(self) -> None:
+        for replayed, wal_record in enumerate(self._wal.replay(), start=1):
+            self._apply(wal_record.seq_no, decode_write_batch(wal_record.body))
+            self._segment.end_batches()
+            self._seq_no = wal_record.seq_no
+            if replayed % _REPLAY_RECORDS_PER_LINE == 0:
+                logger.info("collection %s: replayed %d log records", self.name, replayed)
+
+    # Reading
+
+    def retrieve(
+        self,
+        ids: Sequence[PointId],
+        with_payload: PayloadSelection,
+        with_vectors: VectorSelection,
+    ) -> list[Record]:
+        """Points by id, in request order, once each; missing ids are left out."""
+        check_vector_selection(self._view, with_vectors)
+        records = []
+        for point_id in dict.fromkeys(ids):
+            view, row = self.locate(point_id)
+            if row != NO_ROW:
+                records.append(read_record(view, row, with_payload, with_vectors))
+        return records
+
+    def scroll(self, scroll: Scroll) -> ScrollPage:
+        """One page of points in id order."""
+        return run_scroll(self._view, scroll)
+
+    def count(self, filter: Filter | None) -> int:
+        """How many points pass a filter, exactly."""
+        return count_rows(self._view, filter)
+
+    def query(self, query: Query, find_view: FindView) -> list[ScoredPoint]:
+        """The best points of a query, best first.
+
+        Args:
+            query: what is asked.
+            find_view: where the collections of `lookup_from` are found.
+        """
+        while True:
+            view = self._view
+            try:
+                return run_query(QueryContext(self.name, self.config, view, find_view), query)
+            except NotFound:
+                # An example id is looked up in the newest state: see `Segment.row_in`.
+                if view is self._view:
+                    raise
+
+    def groups(self, query: Query, group_by: GroupBy, find_view: FindView) -> list[PointGroup]:
+        """The results of a query by payload value; see `query`."""
+        return run_groups(
+            QueryContext(self.name, self.config, self._view, find_view), query, group_by
+        )
+
+    def facet(self, facet: Facet) -> list[FacetHit]:
+        """The most frequent values of a field."""
+        return run_facet(self._view, facet)
+
+    def matrix(self, request: MatrixRequest, find_view: FindView) -> list[MatrixRow]:
+        """The nearest neighbours within a random sample."""
+        return run_matrix(QueryContext(self.name, self.config, self._view, find_view), request)
+
+    def locate(self, point_id: PointId) -> tuple[View, int]:
+        """The newest view and the row of a point in it, or NO_ROW."""
+        while True:
+            view = self._view
+            row = self._segment.row_in(view, point_id)
+            if row != NO_ROW or view is self._view:
+                return view, row
+
+    @property
+    def view(self) -> View:
+        """The newest view."""
+        return self._view
+
+    def points_count(self) -> int:
+        """How many points are stored, exactly."""
+        return self._view.live_count
+
+    def indexed_vectors_count(self) -> int:
+        """How many vectors are in a graph; all are searched exactly, so none."""
+        return 0
+
+    def payload_schema(self) -> dict[str, PayloadFieldSchema]:
+        """The payload indexes, by payload path."""
+        return dict(self._view.schema)
+
+    def indexed_points_count(self, payload_path: str) -> int:
+        """How many points have a value that the payload index of a path takes."""
+        return indexed_points_count(self._view, payload_path)
+
+    def source_offsets(self) -> dict[SourcePartition, int]:
+        """How far each source partition has been taken (next offset)."""
+        return dict(self._view.source_offsets)

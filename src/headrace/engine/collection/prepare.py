@@ -1,0 +1,86 @@
+"""Can this operation be applied to this collection at all, and in what form?
+
+Everything that depends on the collection's configuration alone is decided here, before a
+write is queued: names, dimensions, payload paths. What depends on stored points is
+decided when it is applied, and taken back if it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from headrace.engine.vectors.distances import normalised
+from headrace.model.collection_config import CollectionConfig, SparseVectorParams
+from headrace.model.errors import BadRequest, InvalidVector, WrongVectorDimension
+from headrace.model.operations import (
+    CreatePayloadIndex,
+    DeletePayload,
+    DeleteVectors,
+    DropPayloadIndex,
+    Operation,
+    PointSelector,
+    SetPayload,
+    UpdateVectors,
+    UpsertPoints,
+)
+from headrace.model.payload_path import parse_payload_path
+from headrace.model.vectors import DenseBatch, Distance, MultiBatch, SparseBatch, VectorBatch
+
+
+def prepare(operation: Operation, config: CollectionConfig) -> Operation:
+    """The operation as it is logged: checked, cosine vectors normalised, paths canonical.
+
+    Raises:
+        UnknownVectorName, WrongVectorDimension, InvalidVector: a vector does not fit.
+        MalformedInput: a payload path is not one.
+        BadRequest: a selector selects by nothing.
+    """
+    match operation:
+        case UpsertPoints(vectors=vectors) | UpdateVectors(vectors=vectors):
+            return msgspec.structs.replace(operation, vectors=_prepare_vectors(vectors, config))
+        case DeleteVectors(selector=selector, names=names):
+            _check_selector(selector)
+            for name in names:
+                config.vector_params(name)
+        case SetPayload(selector=selector, key=key):
+            _check_selector(selector)
+            if key is not None:
+                parse_payload_path(key)
+        case DeletePayload(selector=selector, keys=keys):
+            _check_selector(selector)
+            for key in keys:
+                parse_payload_path(key)
+        case CreatePayloadIndex(key=key) | DropPayloadIndex(key=key):
+            return msgspec.structs.replace(operation, key=str(parse_payload_path(key)))
+        case _:
+            _check_selector(operation.selector)
+    return operation
+
+
+def _check_selector(selector: PointSelector) -> None:
+    if selector.ids is None and selector.filter is None:
+        raise BadRequest("No filter or points provided")
+
+
+def _prepare_vectors(
+    vectors: Mapping[str, VectorBatch], config: CollectionConfig
+) -> dict[str, VectorBatch]:
+    return {name: _prepare_batch(name, batch, config) for name, batch in vectors.items()}
+
+
+def _prepare_batch(name: str, batch: VectorBatch, config: CollectionConfig) -> VectorBatch:
+    params = config.vector_params(name)
+    if isinstance(params, SparseVectorParams):
+        if not isinstance(batch, SparseBatch):
+            raise InvalidVector("Expected a sparse vector, got another kind", name)
+        return batch
+    expected = MultiBatch if params.is_multi else DenseBatch
+    if not isinstance(batch, expected):
+        raise InvalidVector(f"Expected a {expected.__name__}, got another kind", name)
+    if batch.values.shape[1] != params.size:
+        raise WrongVectorDimension(params.size, batch.values.shape[1], name)
+    if params.distance is not Distance.COSINE:
+        return batch
+    return msgspec.structs.replace(batch, values=normalised(batch.values))

@@ -1,0 +1,1 @@
+"""Which rows pass a filter?"""

@@ -1,0 +1,1 @@
+"""How are payloads kept, addressed and changed?"""

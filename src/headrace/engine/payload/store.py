@@ -1,0 +1,80 @@
+"""How are payloads kept while readers read and a writer changes them?
+
+As JSON bytes, by row, in a table of small chunks. A published table never changes for
+the rows it covers: the writer copies the chunks it changes, once per publication. So a
+reader's table is a snapshot, and a change of one payload costs a copy of one chunk of
+references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
+
+_CHUNK_ROWS = 1024
+
+PayloadTable = list[list[PayloadJson]]
+
+
+class PayloadStore:
+    """The payloads of all rows; one writer."""
+
+    def __init__(self) -> None:
+        self._table: PayloadTable = []
+        self._row_count = 0
+        self._owned_chunks: set[int] = set()
+        self._owns_table = True
+
+    def append(self, payloads: Sequence[PayloadJson]) -> None:
+        """Give the next rows these payloads."""
+        position = 0
+        while position < len(payloads):
+            within = self._row_count % _CHUNK_ROWS
+            if within == 0:
+                self._own_table().append([])
+                self._owned_chunks.add(len(self._table) - 1)
+            taken = payloads[position : position + _CHUNK_ROWS - within]
+            # Rows beyond a reader's row count: appending in place changes nothing it sees.
+            self._table[-1].extend(taken)
+            self._row_count += len(taken)
+            position += len(taken)
+
+    def replace(self, row: int, payload: PayloadJson) -> None:
+        """Change the payload of one row; tables taken by `snapshot` keep the old one."""
+        number = row // _CHUNK_ROWS
+        if number not in self._owned_chunks:
+            table = self._own_table()
+            table[number] = table[number].copy()
+            self._owned_chunks.add(number)
+        self._table[number][row % _CHUNK_ROWS] = payload
+
+    def get(self, row: int) -> PayloadJson:
+        """The payload of one row as the writer sees it."""
+        return payload_at(self._table, row)
+
+    def snapshot(self) -> PayloadTable:
+        """The table of now; later changes go to copies."""
+        self._owned_chunks.clear()
+        self._owns_table = False
+        return self._table
+
+    def restore(self, table: PayloadTable) -> None:
+        """Go back to a snapshot; rows appended since then become `{}`."""
+        row_count = self._row_count
+        self._table = table.copy()
+        self._owns_table = True
+        self._owned_chunks.clear()
+        self._row_count = sum(len(chunk) for chunk in self._table)
+        self.append([EMPTY_PAYLOAD] * (row_count - self._row_count))
+
+    def _own_table(self) -> PayloadTable:
+        if not self._owns_table:
+            self._table = self._table.copy()
+            self._owns_table = True
+        return self._table
+
+
+def payload_at(table: PayloadTable, row: int) -> PayloadJson:
+    """The payload of one row in a table."""
+    return table[row // _CHUNK_ROWS][row % _CHUNK_ROWS]

@@ -1,0 +1,171 @@
+"""How does a query become scored points?
+
+Ids become vectors first; then each prefetch is run, deepest first, and what it found is
+all that the stage above may choose from. Filters are handed down as row masks: the root's
+holds for every stage, a prefetch's for those below it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+
+from headrace.engine.query.formula import score_by_formula
+from headrace.engine.query.fusion import fuse
+from headrace.engine.query.mask import filter_mask
+from headrace.engine.query.order import order_rows
+from headrace.engine.query.ranked import Ranked, union_rows
+from headrace.engine.query.records import check_vector_selection, read_record
+from headrace.engine.query.resolve import FindView, Resolver
+from headrace.engine.query.vector_query import run_vector_query
+from headrace.engine.segment.segment import View
+from headrace.model.collection_config import CollectionConfig, VectorParams
+from headrace.model.errors import BadRequest, WrongInput
+from headrace.model.points import ScoredPoint
+from headrace.model.queries import (
+    DbsfFusion,
+    Formula,
+    OrderBy,
+    Prefetch,
+    Query,
+    RrfFusion,
+    Sample,
+)
+from headrace.model.vectors import Distance, Mask
+
+
+class QueryContext(msgspec.Struct, frozen=True, eq=False):
+    """What a query runs on.
+
+    Attributes:
+        name, config, view: the collection.
+        find_view: where other collections are found, for `lookup_from`.
+    """
+
+    name: str
+    config: CollectionConfig
+    view: View
+    find_view: FindView
+
+
+def run_query(context: QueryContext, query: Query) -> list[ScoredPoint]:
+    """Answer one query, best first.
+
+    Raises:
+        UnknownVectorName, WrongVectorDimension, WrongInput, BadRequest: it does not fit.
+        NotFound: an example id is not stored or lacks the vector, or a collection is missing.
+    """
+    check_vector_selection(context.view, query.with_vectors)
+    ranked = rank(context, query)
+    shown = Ranked(ranked.rows[query.offset :], ranked.scores[query.offset :])
+    return to_points(context, query, shown)
+
+
+def to_points(context: QueryContext, query: Query, ranked: Ranked) -> list[ScoredPoint]:
+    """What the answer shows for these rows."""
+    has_scores = not (query.query is None or isinstance(query.query, (OrderBy, Sample)))
+    points = []
+    for row, score in zip(ranked.rows.tolist(), ranked.scores.tolist(), strict=True):
+        found = read_record(context.view, row, query.with_payload, query.with_vectors)
+        if not has_scores:
+            found = msgspec.structs.replace(found, version=0)
+        points.append(ScoredPoint(found, score))
+    return points
+
+
+def rank(context: QueryContext, query: Query) -> Ranked:
+    """The rows of a query, best first; `offset` is not taken off yet.
+
+    Raises: as `run_query`.
+    """
+    example_rows: set[int] = set()
+    resolver = Resolver(context.view, context.name, context.find_view, example_rows)
+    query = resolver.resolve(query)
+    allowed = filter_mask(query.filter, context.view)
+    if example_rows:
+        allowed = allowed.copy()
+        allowed[list(example_rows)] = False
+    return _run_stage(context, query, allowed, query.limit + query.offset)
+
+
+def _run_stage(context: QueryContext, node: Query | Prefetch, allowed: Mask, limit: int) -> Ranked:
+    """The best `limit` of the allowed rows by this node's query."""
+    limit = min(limit, context.view.row_count)
+    sources = [
+        _run_stage(context, prefetch, _narrowed(context, prefetch, allowed), prefetch.limit)
+        for prefetch in node.prefetch
+    ]
+    if node.prefetch:
+        allowed = np.zeros(len(allowed), dtype=np.bool_)
+        allowed[union_rows(sources)] = True
+    kind = node.query
+    match kind:
+        case None:
+            return _by_id(context.view, node, allowed, limit)
+        case RrfFusion() | DbsfFusion():
+            _require_prefetches(node, "Fusion")
+            ranked = fuse(sources, kind, len(allowed))
+            return _better_than(ranked, node.score_threshold, limit)
+        case Formula():
+            _require_prefetches(node, "Formula")
+            ranked = score_by_formula(context.view, kind, sources)
+            return _better_than(ranked, node.score_threshold, limit)
+        case OrderBy():
+            return order_rows(context.view, kind, allowed, limit).ranked()
+        case Sample():
+            rows = np.flatnonzero(allowed)
+            chosen = np.random.default_rng().permutation(rows)[:limit]
+            return Ranked(chosen, np.ones(len(chosen), dtype=np.float32))
+        case _:
+            distance = vector_distance(context.config, node.using)
+            ranked = run_vector_query(context.view, node.using, distance, kind, allowed, limit)
+            return _nearer_than(ranked, node.score_threshold, distance)
+
+
+def vector_distance(config: CollectionConfig, using: str) -> Distance:
+    """The distance of a vector name; sparse vectors have the dot product.
+
+    Raises:
+        UnknownVectorName: there is no such vector.
+    """
+    params = config.vector_params(using)
+    return params.distance if isinstance(params, VectorParams) else Distance.DOT
+
+
+def _narrowed(context: QueryContext, prefetch: Prefetch, allowed: Mask) -> Mask:
+    if prefetch.filter is None:
+        return allowed
+    return allowed & filter_mask(prefetch.filter, context.view)
+
+
+def _by_id(view: View, node: Query | Prefetch, allowed: Mask, limit: int) -> Ranked:
+    if node.prefetch:
+        raise BadRequest(
+            "A query is needed to merge the prefetches. "
+            "Can't have prefetches without defining a query."
+        )
+    ascending = view.rows_by_id
+    rows = ascending[allowed[ascending]][:limit]
+    return Ranked(rows, np.ones(len(rows), dtype=np.float32))
+
+
+def _require_prefetches(node: Query | Prefetch, what: str) -> None:
+    if not node.prefetch:
+        raise WrongInput(f"Validation failed: cannot apply {what} without prefetches")
+
+
+def _better_than(ranked: Ranked, threshold: float | None, limit: int) -> Ranked:
+    """Fusion and formula: at least the threshold, larger is better."""
+    if threshold is not None:
+        kept = ranked.scores >= np.float32(threshold)
+        ranked = Ranked(ranked.rows[kept], ranked.scores[kept])
+    return Ranked(ranked.rows[:limit], ranked.scores[:limit])
+
+
+def _nearer_than(ranked: Ranked, threshold: float | None, distance: Distance) -> Ranked:
+    """Vector queries: strictly beyond the threshold, in the direction of the distance."""
+    if threshold is None:
+        return ranked
+    bound = np.float32(threshold)
+    kept = ranked.scores > bound if distance.larger_is_nearer else ranked.scores < bound
+    return Ranked(ranked.rows[kept], ranked.scores[kept])

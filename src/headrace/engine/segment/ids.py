@@ -1,0 +1,180 @@
+"""Which row holds the newest version of a point?
+
+Ids are exact: numbers are uint64, UUIDs 16 bytes. Both ways are flat arrays: row to id by
+row; id to row as a large sorted part and a small dictionary of what changed since, which
+is folded into it when it has grown. That takes 8 + 8 bytes a point for numbers, 16 + 8
+for UUIDs, and 17 bytes a row for the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.engine.vectors.arrays import GrowingArray
+from headrace.model.ids import PointId
+from headrace.model.vectors import Mask, Rows
+
+NO_ROW = -1
+
+# The dictionary is folded when it passes this, or a quarter of the sorted part: folding
+# costs a pass over the sorted part, so its cost per change stays constant.
+_CHANGES_MIN = 65_536
+_CHANGES_SHARE = 4
+
+
+class _Sorted(NamedTuple):
+    """Sorted ids of one kind and their rows."""
+
+    ids: NDArray[np.generic]
+    rows: Rows
+
+
+class _State(NamedTuple):
+    """What a reader takes at once, so that a fold never shows it half."""
+
+    numbers: _Sorted
+    uuids: _Sorted
+    changes: dict[PointId, int]
+
+
+class RowIds:
+    """The id of each row; one writer."""
+
+    def __init__(self) -> None:
+        self._low: GrowingArray[np.uint64] = GrowingArray(np.uint64)
+        self._high: GrowingArray[np.uint64] = GrowingArray(np.uint64)
+        self._is_uuid: GrowingArray[np.bool_] = GrowingArray(np.bool_)
+
+    def write(self, row_begin: int, ids: Sequence[PointId]) -> None:
+        """Name the rows from `row_begin` on."""
+        end = row_begin + len(ids)
+        for array in (self._low, self._high, self._is_uuid):
+            array.reserve(end)
+        if any(isinstance(point_id, UUID) for point_id in ids):
+            for row, point_id in enumerate(ids, start=row_begin):
+                self._write_one(row, point_id)
+        else:
+            self._low.buffer[row_begin:end] = np.array(ids, dtype=np.uint64)
+
+    def get(self, row: int) -> PointId:
+        """The id of one row."""
+        low = int(self._low.view(row + 1)[row])
+        if not self._is_uuid.view(row + 1)[row]:
+            return low
+        return UUID(int=int(self._high.view(row + 1)[row]) << 64 | low)
+
+    def get_many(self, rows: Rows) -> list[PointId]:
+        """The ids of many rows."""
+        end = int(rows.max(initial=-1)) + 1
+        if not self._is_uuid.view(end)[rows].any():
+            return list(self._low.view(end)[rows].tolist())
+        return [self.get(row) for row in rows.tolist()]
+
+    def in_id_order(self, rows: Rows) -> Rows:
+        """The rows sorted by their ids: numbers ascending, then UUIDs by their bytes."""
+        end = int(rows.max(initial=-1)) + 1
+        is_uuid = self._is_uuid.view(end)[rows]
+        numbers, uuids = rows[~is_uuid], rows[is_uuid]
+        low, high = self._low.view(end), self._high.view(end)
+        return np.concatenate(
+            (
+                numbers[np.argsort(low[numbers], kind="stable")],
+                uuids[np.lexsort((low[uuids], high[uuids]))],
+            )
+        )
+
+    def _write_one(self, row: int, point_id: PointId) -> None:
+        if isinstance(point_id, UUID):
+            self._low.buffer[row] = point_id.int & (2**64 - 1)
+            self._high.buffer[row] = point_id.int >> 64
+            self._is_uuid.buffer[row] = True
+        else:
+            self._low.buffer[row] = point_id
+
+
+class IdIndex:
+    """From id to row: the writer's newest state, with what is needed to take it back."""
+
+    def __init__(self) -> None:
+        self._state = _State(
+            _Sorted(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)),
+            _Sorted(np.empty(0, dtype="S16"), np.empty(0, dtype=np.int64)),
+            {},
+        )
+
+    def row(self, point_id: PointId) -> int:
+        """The row of one id, or NO_ROW."""
+        state = self._state
+        row = state.changes.get(point_id)
+        return _find(state, point_id) if row is None else row
+
+    def rows(self, ids: Sequence[PointId]) -> Rows:
+        """The rows of many ids, shape (len(ids),); NO_ROW where there is none."""
+        state = self._state
+        unknown = NO_ROW - 1
+        get = state.changes.get
+        rows = np.fromiter((get(i, unknown) for i in ids), dtype=np.int64, count=len(ids))
+        for place in np.flatnonzero(rows == unknown).tolist():
+            rows[place] = _find(state, ids[place])
+        return rows
+
+    def set(self, ids: Sequence[PointId], rows: Sequence[int]) -> None:
+        """Point ids to rows; NO_ROW forgets an id."""
+        self._state.changes.update(zip(ids, rows, strict=True))
+
+    def fold_if_grown(self) -> None:
+        """Fold the changes when they have grown; for the writer, between writes."""
+        state = self._state
+        sorted_count = len(state.numbers.ids) + len(state.uuids.ids)
+        if len(state.changes) > max(_CHANGES_MIN, sorted_count // _CHANGES_SHARE):
+            self.fold()
+
+    def fold(self) -> None:
+        """Move all changes into the sorted parts; readers keep the state they took."""
+        state = self._state
+        if not state.changes:
+            return
+        numbers = {i: row for i, row in state.changes.items() if not isinstance(i, UUID)}
+        uuids = {i.bytes: row for i, row in state.changes.items() if isinstance(i, UUID)}
+        self._state = _State(
+            _merge(state.numbers, np.fromiter(numbers, np.uint64, len(numbers)), numbers.values()),
+            _merge(state.uuids, np.array(list(uuids), dtype="S16"), uuids.values()),
+            {},
+        )
+
+
+def _find(state: _State, point_id: PointId) -> int:
+    if isinstance(point_id, UUID):
+        wanted: NDArray[np.generic] = np.array([point_id.bytes], dtype="S16")
+        part = state.uuids
+    else:
+        wanted = np.array([point_id], dtype=np.uint64)
+        part = state.numbers
+    found, places = _places(part, wanted)
+    return int(part.rows[places[0]]) if found[0] else NO_ROW
+
+
+def _places(part: _Sorted, ids: NDArray[np.generic]) -> tuple[Mask, Rows]:
+    """Whether each id is in the sorted part, and where it is or would be."""
+    places = np.searchsorted(part.ids, ids)
+    found = places < len(part.ids)
+    found[found] = part.ids[places[found]] == ids[found]
+    return found, places
+
+
+def _merge(part: _Sorted, ids: NDArray[np.generic], rows: Iterable[int]) -> _Sorted:
+    """The sorted part with changed ids pointed elsewhere, added, or (NO_ROW) left out."""
+    changed_rows = np.fromiter(rows, np.int64, len(ids))
+    found, places = _places(part, ids)
+    unchanged = np.ones(len(part.ids), dtype=np.bool_)
+    unchanged[places[found]] = False
+    stored = changed_rows != NO_ROW
+    all_ids = np.concatenate((part.ids[unchanged], ids[stored]))
+    all_rows = np.concatenate((part.rows[unchanged], changed_rows[stored]))
+    order = np.argsort(all_ids, kind="stable")
+    return _Sorted(all_ids[order], all_rows[order])

@@ -1,0 +1,314 @@
+"""Which row holds which point, and what does a reader see while a writer writes?
+
+One growing row space per collection. A point's vectors never change in place: an upsert
+takes a new row and the old one dies; an update of payload alone keeps the row. The writer
+works on the newest state; readers hold a `View`, which nothing
+changes. What was written since a savepoint can be taken back, so a batch that fails
+half-way leaves no trace.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from headrace.engine.payload.store import PayloadStore, PayloadTable, payload_at
+from headrace.engine.segment.ids import NO_ROW, IdIndex, RowIds
+from headrace.engine.vectors.arrays import GrowingArray
+from headrace.engine.vectors.base import VectorStore
+from headrace.engine.vectors.dense import DenseVectors
+from headrace.engine.vectors.multi import MultiVectors
+from headrace.engine.vectors.sparse import SparseVectors
+from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
+from headrace.model.errors import UnknownVectorName
+from headrace.model.ids import PointId, point_id_order
+from headrace.model.operations import PayloadJson, SourcePartition
+from headrace.model.vectors import Mask, Rows, Vector, VectorBatch
+
+PayloadSchema = Mapping[str, PayloadFieldSchema]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A collection at one moment, for readers; nothing in it ever changes.
+
+    Attributes:
+        seq_no: the last log record it shows.
+        row_count: rows below this exist.
+        live: shape (row_count,): which rows hold the newest version of a point.
+        live_count: how many points there are.
+        schema: the payload indexes, by payload path.
+        payloads: the payloads by row.
+        source_offsets: how far each source partition has been taken.
+        segment: where rows are read.
+    """
+
+    seq_no: int
+    row_count: int
+    live: Mask
+    live_count: int
+    schema: PayloadSchema
+    payloads: PayloadTable
+    source_offsets: Mapping[SourcePartition, int]
+    segment: Segment
+
+    @cached_property
+    def rows_by_id(self) -> Rows:
+        """The live rows in id order; sorted when first asked for."""
+        return self.segment.row_ids.in_id_order(np.flatnonzero(self.live))
+
+    def first_place_from(self, start_id: PointId) -> int:
+        """Where in `rows_by_id` the ids from `start_id` on begin."""
+        rows = self.rows_by_id
+        return bisect_left(
+            range(len(rows)),
+            point_id_order(start_id),
+            key=lambda place: point_id_order(self.id_of(int(rows[place]))),
+        )
+
+    def id_of(self, row: int) -> PointId:
+        """The id of a row."""
+        return self.segment.row_ids.get(row)
+
+    def row_of(self, point_id: PointId) -> int:
+        """The row of a point, or NO_ROW; see `Segment.row_in`."""
+        return self.segment.row_in(self, point_id)
+
+    def payload(self, row: int) -> PayloadJson:
+        """The payload of a row, as JSON bytes."""
+        return payload_at(self.payloads, row)
+
+    def version(self, row: int) -> int:
+        """The seq_no that last changed the point of a row."""
+        return int(self.segment.versions.view(row + 1)[row])
+
+    def vectors(self, name: str) -> VectorStore:
+        """The store of one vector name.
+
+        Raises:
+            UnknownVectorName: the collection has none of that name.
+        """
+        return self.segment.store(name)
+
+    def vector_names(self) -> list[str]:
+        """All vector names of the collection."""
+        return list(self.segment.stores)
+
+    def shows(self, row: int) -> bool:
+        """Whether the row holds a point in this view."""
+        return 0 <= row < self.row_count and bool(self.live[row])
+
+
+class _Savepoint(NamedTuple):
+    """What is needed to take back everything written since."""
+
+    row_count: int
+    live_count: int
+    schema: dict[str, PayloadFieldSchema]
+    payloads: PayloadTable
+    source_offsets: dict[SourcePartition, int]
+    killed_rows: list[Rows]
+    replaced_rows: dict[PointId, int]
+    replaced_versions: list[tuple[Rows, np.ndarray[tuple[int], np.dtype[np.uint64]]]]
+
+
+class Segment:
+    """All rows of a collection: ids, versions, payloads, vectors. One writer.
+
+    Args:
+        config: the collection's.
+    """
+
+    def __init__(self, config: CollectionConfig) -> None:
+        self.row_ids = RowIds()
+        self.id_index = IdIndex()
+        self.versions: GrowingArray[np.uint64] = GrowingArray(np.uint64)
+        self.stores: dict[str, VectorStore] = {
+            name: MultiVectors(params) if params.is_multi else DenseVectors(params)
+            for name, params in config.vectors.items()
+        }
+        self.stores.update(
+            (name, SparseVectors(params)) for name, params in config.sparse_vectors.items()
+        )
+        self._live: GrowingArray[np.bool_] = GrowingArray(np.bool_)
+        self._payloads = PayloadStore()
+        self._row_count = 0
+        self._live_count = 0
+        self._schema: dict[str, PayloadFieldSchema] = {}
+        self._source_offsets: dict[SourcePartition, int] = {}
+        self._savepoints: list[_Savepoint] = []
+        self._seq_no = 0
+
+    def store(self, name: str) -> VectorStore:
+        """The store of one vector name; raises UnknownVectorName."""
+        try:
+            return self.stores[name]
+        except KeyError:
+            raise UnknownVectorName(name) from None
+
+    # Writing
+
+    def begin(self, seq_no: int) -> None:
+        """Start a batch: everything until `rollback` can be taken back."""
+        self._seq_no = seq_no
+        self._savepoints.append(
+            _Savepoint(
+                self._row_count,
+                self._live_count,
+                self._schema.copy(),
+                self._payloads.snapshot(),
+                self._source_offsets.copy(),
+                [],
+                {},
+                [],
+            )
+        )
+
+    def rollback(self) -> None:
+        """Take back the newest batch. Its rows stay behind, dead: they are never reused."""
+        savepoint = self._savepoints[-1]
+        self._live.buffer[savepoint.row_count : self._row_count] = False
+        for rows in savepoint.killed_rows:
+            self._live.buffer[rows[rows < savepoint.row_count]] = True
+        for rows, versions in reversed(savepoint.replaced_versions):
+            self.versions.buffer[rows] = versions
+        self.id_index.set(list(savepoint.replaced_rows), list(savepoint.replaced_rows.values()))
+        self._payloads.restore(savepoint.payloads)
+        self._live_count = savepoint.live_count
+        self._schema = savepoint.schema
+        self._source_offsets = savepoint.source_offsets
+        self._savepoints.pop()
+
+    def end_batches(self) -> None:
+        """Forget how to take the batches back; call it once readers see them."""
+        self._savepoints.clear()
+        self.id_index.fold_if_grown()
+
+    def working_view(self) -> View:
+        """The newest state, published or not: what the next operation of a batch sees."""
+        return View(
+            seq_no=self._seq_no,
+            row_count=self._row_count,
+            live=self._live.view(self._row_count).copy(),
+            live_count=self._live_count,
+            schema=self._schema.copy(),
+            payloads=self._payloads.snapshot(),
+            source_offsets=self._source_offsets.copy(),
+            segment=self,
+        )
+
+    def append(
+        self,
+        ids: Sequence[PointId],
+        vectors: Mapping[str, VectorBatch],
+        payloads: Sequence[PayloadJson],
+        copied_from: Rows | None = None,
+        left_out: frozenset[str] = frozenset(),
+    ) -> Rows:
+        """Give points new rows; the rows that held them before die.
+
+        Args:
+            ids: unique.
+            vectors: by name; `positions` of each batch count within `ids`.
+            payloads: one per id.
+            copied_from: shape (len(ids),), if given: the row whose vectors each point
+                keeps under the names that `vectors` does not give it.
+            left_out: names that are not copied.
+
+        Returns:
+            The new rows, shape (len(ids),).
+        """
+        rows = np.arange(self._row_count, self._row_count + len(ids), dtype=np.int64)
+        for name, store in self.stores.items():
+            batch = vectors.get(name)
+            if batch is not None:
+                store.write(rows[batch.positions], batch)
+            if copied_from is not None and name not in left_out:
+                kept = np.ones(len(ids), dtype=np.bool_)
+                if batch is not None:
+                    kept[batch.positions] = False
+                store.copy(copied_from[kept], rows[kept])
+        self._payloads.append(payloads)
+        self.row_ids.write(self._row_count, ids)
+        end = self._row_count + len(ids)
+        self.versions.reserve(end)
+        self.versions.buffer[rows] = self._seq_no
+        self._live.reserve(end)
+        self._live.buffer[rows] = True
+        self._row_count = end
+        self._live_count += len(ids)
+        self._kill(self._point_to(ids, rows.tolist()))
+        return rows
+
+    def delete(self, ids: Sequence[PointId]) -> None:
+        """Forget points; ids that are not stored are no error."""
+        self._kill(self._point_to(ids, [NO_ROW] * len(ids)))
+
+    def replace_payloads(self, rows: Rows, payloads: Sequence[PayloadJson]) -> None:
+        """Change the payloads of live rows in place."""
+        for row, payload in zip(rows.tolist(), payloads, strict=True):
+            self._payloads.replace(row, payload)
+        self._savepoints[-1].replaced_versions.append((rows, self.versions.buffer[rows].copy()))
+        self.versions.buffer[rows] = self._seq_no
+
+    def payload(self, row: int) -> PayloadJson:
+        """The payload of a row as the writer sees it."""
+        return self._payloads.get(row)
+
+    def set_schema(self, payload_path: str, schema: PayloadFieldSchema | None) -> None:
+        """Declare, or with None forget, the payload index of a path."""
+        if schema is None:
+            self._schema.pop(payload_path, None)
+        else:
+            self._schema[payload_path] = schema
+
+    def set_source_offset(self, partition: SourcePartition, next_offset: int) -> None:
+        """Remember how far a source partition has been taken; never moves back."""
+        taken = self._source_offsets.get(partition, 0)
+        self._source_offsets[partition] = max(taken, next_offset)
+
+    # Reading by id
+
+    def row_in(self, view: View, point_id: PointId) -> int:
+        """The row that holds a point in a view, or NO_ROW if the view shows no such point.
+
+        The id index knows the writer's newest state. What is not published yet is looked
+        up as it was before the running batches. NO_ROW may also mean that `view` is no
+        longer the newest: see `Collection.locate`.
+        """
+        while True:
+            row = self.id_index.row(point_id)
+            if view.shows(row):
+                return row
+            for savepoint in tuple(self._savepoints):
+                before = savepoint.replaced_rows.get(point_id)
+                if before is not None:
+                    return before if view.shows(before) else NO_ROW
+            if self.id_index.row(point_id) == row:
+                return NO_ROW
+
+    def _point_to(self, ids: Sequence[PointId], rows: Sequence[int]) -> Rows:
+        """Point ids to rows, and return the rows that held them before (those that had one)."""
+        before = self.id_index.rows(ids)
+        replaced = self._savepoints[-1].replaced_rows
+        for point_id, row in zip(ids, before.tolist(), strict=True):
+            replaced.setdefault(point_id, row)
+        self.id_index.set(ids, rows)
+        held: Rows = before[before != NO_ROW]
+        return held
+
+    def _kill(self, rows: Rows) -> None:
+        self._live.buffer[rows] = False
+        self._live_count -= len(rows)
+        self._savepoints[-1].killed_rows.append(rows)
+
+
+def read_vectors(view: View, row: int, names: Sequence[str]) -> dict[str, Vector]:
+    """The vectors of a row under the given names, of those it has."""
+    found = ((name, view.vectors(name).get(row)) for name in names)
+    return {name: vector for name, vector in found if vector is not None}

@@ -1,0 +1,1 @@
+"""How are vectors kept, and how is a query scored against them?"""

@@ -1,0 +1,120 @@
+"""How do arrays grow while readers read them?
+
+Two append-only containers. Neither ever changes or moves what a reader may already see:
+a reader keeps the length it was told, and rows beyond it are invisible to it.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.model.vectors import FloatMatrix, FloatVector, Rows
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+_CAPACITY_MIN = 1024
+
+# A block of vectors is about this large, so that an exact scan works on cache-friendly
+# pieces and a collection of few points reserves little. Untouched pages of a fresh block
+# are address space only.
+_BLOCK_BYTES = 16 * 2**20
+_BLOCK_ROWS_MIN = 256
+_BLOCK_ROWS_MAX = 65_536
+
+
+class GrowingArray(Generic[Scalar]):
+    """A 1-D array by row; it doubles by copying, so views that readers hold stay valid.
+
+    Args:
+        dtype: the element type; new elements are zero.
+    """
+
+    def __init__(self, dtype: type[Scalar]) -> None:
+        self._buffer: NDArray[Scalar] = np.zeros(_CAPACITY_MIN, dtype=dtype)
+
+    def reserve(self, length: int) -> None:
+        """Make room for elements below `length`."""
+        capacity = len(self._buffer)
+        if length <= capacity:
+            return
+        while capacity < length:
+            capacity *= 2
+        grown = np.zeros(capacity, dtype=self._buffer.dtype)
+        grown[: len(self._buffer)] = self._buffer
+        self._buffer = grown
+
+    def view(self, length: int) -> NDArray[Scalar]:
+        """The first `length` elements, zero where nothing was written; not copied if it can."""
+        buffer = self._buffer
+        if length <= len(buffer):
+            return buffer[:length]
+        padded = np.zeros(length, dtype=buffer.dtype)
+        padded[: len(buffer)] = buffer
+        return padded
+
+    @property
+    def buffer(self) -> NDArray[Scalar]:
+        """All elements and the room behind them; for the writer."""
+        return self._buffer
+
+
+class BlockMatrix:
+    """Rows of `dim` floats in blocks that never move.
+
+    Args:
+        dim: floats per row.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+        rows = _BLOCK_BYTES // (4 * dim)
+        self.block_rows = int(np.clip(1 << rows.bit_length() - 1, _BLOCK_ROWS_MIN, _BLOCK_ROWS_MAX))
+        self._blocks: list[FloatMatrix] = []
+
+    def reserve(self, rows: int) -> None:
+        """Make room for rows below `rows`."""
+        while len(self._blocks) * self.block_rows < rows:
+            self._blocks.append(np.zeros((self.block_rows, self.dim), dtype=np.float32))
+
+    def write(self, rows: Rows, values: FloatMatrix) -> None:
+        """Store `values[i]` at `rows[i]`; the rows must be reserved.
+
+        Args:
+            rows: shape (n,), ascending.
+            values: shape (n, dim).
+        """
+        for begin, end, number in self._runs(rows):
+            within = rows[begin:end] - number * self.block_rows
+            self._blocks[number][within] = values[begin:end]
+
+    def row(self, row: int) -> FloatVector:
+        """One row, shape (dim,), a view of the block."""
+        vector: FloatVector = self._blocks[row // self.block_rows][row % self.block_rows]
+        return vector
+
+    def gather(self, rows: Rows) -> FloatMatrix:
+        """A copy of the given ascending rows, shape (n, dim)."""
+        values = np.empty((len(rows), self.dim), dtype=np.float32)
+        for begin, end, number in self._runs(rows):
+            values[begin:end] = self._blocks[number][rows[begin:end] - number * self.block_rows]
+        return values
+
+    def slices(self, rows: int) -> list[tuple[int, FloatMatrix]]:
+        """(first row, matrix) of each block up to `rows`, not copied."""
+        return [
+            (first, block[: rows - first])
+            for number, block in enumerate(self._blocks)
+            if (first := number * self.block_rows) < rows
+        ]
+
+    def _runs(self, rows: Rows) -> list[tuple[int, int, int]]:
+        """(begin, end, block number) of the runs of ascending `rows` within one block."""
+        if not len(rows):
+            return []
+        numbers = rows // self.block_rows
+        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
+        return [(begin, end, int(numbers[begin])) for begin, end in pairwise(starts)]

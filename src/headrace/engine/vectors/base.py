@@ -1,0 +1,66 @@
+"""What does every kind of vector store offer?
+
+A store keeps the vectors of one vector name, by row. One writer appends; readers score
+only rows below the row count of their view.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from headrace.model.vectors import FloatVector, Mask, Rows, Vector, VectorBatch
+
+
+class Candidates(NamedTuple):
+    """Rows and their similarities (larger is nearer), nearest first.
+
+    Attributes:
+        rows: shape (n,), int64.
+        similarities: shape (n,), float32.
+    """
+
+    rows: Rows
+    similarities: FloatVector
+
+
+class VectorStore(Protocol):
+    """The vectors of one vector name."""
+
+    def write(self, rows: Rows, batch: VectorBatch) -> None:
+        """Store the batch's vectors: vector i goes to `rows[i]`. Rows are new, ascending."""
+
+    def copy(self, from_rows: Rows, to_rows: Rows) -> None:
+        """Give each of `to_rows` (new, ascending) the vector of its `from_rows`, if any."""
+
+    def get(self, row: int) -> Vector | None:
+        """The vector of one row, not to be changed; None if the row has none."""
+
+    def present(self, row_count: int) -> Mask:
+        """shape (row_count,): which rows have a vector of this name."""
+
+    def nearest(self, query: Vector, allowed: Mask, k: int) -> Candidates:
+        """The k rows nearest to a query, exactly.
+
+        Args:
+            query: of the store's kind and dim; normalised for cosine.
+            allowed: shape (row_count,): the rows that may be returned, of those present.
+            k: how many at most.
+        """
+
+    def similarities(self, query: Vector, rows: Rows) -> FloatVector:
+        """Similarity of a query to each of the given rows, all of which have a vector.
+
+        Args:
+            query: as `check_query` gave it.
+            rows: shape (n,), ascending.
+
+        Returns:
+            shape (n,), float32; larger is nearer.
+        """
+
+    def check_query(self, query: Vector) -> Vector:
+        """The query in the form `nearest` takes.
+
+        Raises:
+            WrongVectorDimension, WrongInput: the query does not fit this vector.
+        """

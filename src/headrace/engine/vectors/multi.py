@@ -1,0 +1,135 @@
+"""How are multi-vectors kept and searched?
+
+A point owns a list of vectors; its similarity to a query list is the sum, over the query
+vectors, of the best similarity to any of the point's (MaxSim).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
+from headrace.engine.vectors.base import Candidates
+from headrace.engine.vectors.distances import normalised, similarities, top_k
+from headrace.model.collection_config import VectorParams
+from headrace.model.errors import WrongInput, WrongVectorDimension
+from headrace.model.vectors import (
+    Distance,
+    FloatMatrix,
+    FloatVector,
+    Mask,
+    MultiBatch,
+    Rows,
+    SparseVector,
+    Vector,
+    VectorBatch,
+)
+
+# Inner vectors are scored in runs of about this many, to bound the scratch memory.
+_INNER_VECTORS_PER_STEP = 65_536
+
+
+class MultiVectors:
+    """A list of float32 vectors a row, searched exactly by MaxSim.
+
+    The inner vectors of all rows stand one behind the other; `first` and `count` say
+    which belong to a row.
+
+    Args:
+        params: size and distance of the inner vectors.
+    """
+
+    def __init__(self, params: VectorParams) -> None:
+        self._distance = params.distance
+        self._inner = BlockMatrix(params.size)
+        self._inner_count = 0
+        self._first: GrowingArray[np.int64] = GrowingArray(np.int64)
+        self._count: GrowingArray[np.int64] = GrowingArray(np.int64)
+
+    def write(self, rows: Rows, batch: VectorBatch) -> None:
+        """See `VectorStore.write`."""
+        assert isinstance(batch, MultiBatch)
+        if not len(rows):
+            return
+        begin, end = self._inner_count, self._inner_count + len(batch.values)
+        self._inner.reserve(end)
+        self._inner.write(np.arange(begin, end), batch.values)
+        self._inner_count = end
+        self._first.reserve(int(rows[-1]) + 1)
+        self._count.reserve(int(rows[-1]) + 1)
+        self._first.buffer[rows] = begin + batch.bounds[:-1]
+        self._count.buffer[rows] = np.diff(batch.bounds)
+
+    def copy(self, from_rows: Rows, to_rows: Rows) -> None:
+        """See `VectorStore.copy`: the inner vectors are shared, they never change."""
+        if not len(to_rows):
+            return
+        last = int(max(from_rows.max(), to_rows[-1]))
+        self._first.reserve(last + 1)
+        self._count.reserve(last + 1)
+        self._first.buffer[to_rows] = self._first.buffer[from_rows]
+        self._count.buffer[to_rows] = self._count.buffer[from_rows]
+
+    def get(self, row: int) -> FloatMatrix | None:
+        """See `VectorStore.get`."""
+        count = int(self._count.view(row + 1)[row])
+        if not count:
+            return None
+        first = int(self._first.view(row + 1)[row])
+        return self._inner.gather(np.arange(first, first + count))
+
+    def present(self, row_count: int) -> Mask:
+        """See `VectorStore.present`."""
+        return self._count.view(row_count) > 0
+
+    def check_query(self, query: Vector) -> FloatMatrix:
+        """See `VectorStore.check_query`; one dense vector is a list of one."""
+        if isinstance(query, SparseVector):
+            raise WrongInput("Conversion between sparse and multi vectors failed")
+        matrix = np.atleast_2d(query)
+        if matrix.shape[1] != self._inner.dim:
+            raise WrongVectorDimension(self._inner.dim, matrix.shape[1])
+        return normalised(matrix) if self._distance is Distance.COSINE else matrix
+
+    def nearest(self, query: Vector, allowed: Mask, k: int) -> Candidates:
+        """See `VectorStore.nearest`."""
+        assert not isinstance(query, SparseVector)
+        rows = np.flatnonzero(allowed & self.present(len(allowed)))
+        scored = self.similarities(query, rows)
+        best = top_k(scored, k)
+        return Candidates(rows[best], scored[best])
+
+    def similarities(self, query: Vector, rows: Rows) -> FloatVector:
+        """See `VectorStore.similarities`."""
+        assert not isinstance(query, SparseVector)
+        end = int(rows.max(initial=-1)) + 1
+        counts = self._count.view(end)[rows]
+        firsts = self._first.view(end)[rows]
+        scored = np.empty(len(rows), dtype=np.float32)
+        ends = np.cumsum(counts)
+        begin = 0
+        while begin < len(rows):
+            done = int(ends[begin] - counts[begin])
+            end = int(np.searchsorted(ends, done + _INNER_VECTORS_PER_STEP, side="right"))
+            end = max(end, begin + 1)
+            scored[begin:end] = self._max_sim(query, firsts[begin:end], counts[begin:end])
+            begin = end
+        return scored
+
+    def _max_sim(self, query: FloatMatrix, firsts: Rows, counts: Rows) -> FloatVector:
+        """MaxSim of the query to each point, given where its inner vectors stand."""
+        bounds = np.concatenate(([0], np.cumsum(counts)))
+        inner = np.repeat(firsts - bounds[:-1], counts) + np.arange(bounds[-1])
+        vectors = self._gather(inner)
+        total = np.zeros(len(firsts), dtype=np.float32)
+        for one in query:
+            nearest = similarities(one, vectors, self._distance)
+            total += np.maximum.reduceat(nearest, bounds[:-1])
+        return total
+
+    def _gather(self, inner: Rows) -> FloatMatrix:
+        """The inner vectors at these places, which ascend except where rows were copied."""
+        order = np.argsort(inner, kind="stable")
+        values = np.empty((len(inner), self._inner.dim), dtype=np.float32)
+        values[order] = self._inner.gather(inner[order])
+        return values

@@ -1,0 +1,201 @@
+"""How are sparse vectors kept and searched?
+
+Twice: by row, to give them back, and inverted by dimension, to search them. A search
+adds up the postings of the query's dimensions: exact, and only points that share a
+dimension with the query are touched.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from headrace.engine.vectors.arrays import GrowingArray
+from headrace.engine.vectors.base import Candidates
+from headrace.engine.vectors.distances import top_k
+from headrace.model.collection_config import Modifier, SparseVectorParams
+from headrace.model.errors import WrongInput
+from headrace.model.vectors import (
+    FloatVector,
+    Mask,
+    Rows,
+    SparseBatch,
+    SparseVector,
+    Vector,
+    VectorBatch,
+)
+
+
+class SparseVectors:
+    """A sparse vector a row, searched exactly by dot product.
+
+    Args:
+        params: the modifier, if query weights are multiplied by inverse document frequency.
+    """
+
+    def __init__(self, params: SparseVectorParams) -> None:
+        self._uses_idf = params.modifier is Modifier.IDF
+        self._present: GrowingArray[np.bool_] = GrowingArray(np.bool_)
+        self._first: GrowingArray[np.int64] = GrowingArray(np.int64)
+        self._count: GrowingArray[np.int64] = GrowingArray(np.int64)
+        self._indices: GrowingArray[np.uint32] = GrowingArray(np.uint32)
+        self._values: GrowingArray[np.float32] = GrowingArray(np.float32)
+        self._element_count = 0
+        self._postings: dict[int, _Posting] = {}
+
+    def write(self, rows: Rows, batch: VectorBatch) -> None:
+        """See `VectorStore.write`."""
+        assert isinstance(batch, SparseBatch)
+        if not len(rows):
+            return
+        begin, end = self._element_count, self._element_count + len(batch.values)
+        self._indices.reserve(end)
+        self._values.reserve(end)
+        self._indices.buffer[begin:end] = batch.indices
+        self._values.buffer[begin:end] = batch.values
+        self._element_count = end
+        counts = np.diff(batch.bounds)
+        self._place(rows, begin + batch.bounds[:-1], counts)
+        self._add_postings(np.repeat(rows, counts), batch.indices, batch.values)
+
+    def copy(self, from_rows: Rows, to_rows: Rows) -> None:
+        """See `VectorStore.copy`: elements are shared by row, postings are added."""
+        has_vector = self.present(int(from_rows.max(initial=-1)) + 1)[from_rows]
+        sources, targets = from_rows[has_vector], to_rows[has_vector]
+        if not len(targets):
+            return
+        firsts, counts = self._first.buffer[sources], self._count.buffer[sources]
+        self._place(targets, firsts, counts)
+        bounds = np.concatenate(([0], np.cumsum(counts)))
+        elements = np.repeat(firsts - bounds[:-1], counts) + np.arange(bounds[-1])
+        self._add_postings(
+            np.repeat(targets, counts),
+            self._indices.buffer[elements],
+            self._values.buffer[elements],
+        )
+
+    def get(self, row: int) -> SparseVector | None:
+        """See `VectorStore.get`."""
+        if not self._present.view(row + 1)[row]:
+            return None
+        first = int(self._first.view(row + 1)[row])
+        end = first + int(self._count.view(row + 1)[row])
+        return SparseVector(self._indices.view(end)[first:], self._values.view(end)[first:])
+
+    def present(self, row_count: int) -> Mask:
+        """See `VectorStore.present`."""
+        return self._present.view(row_count)
+
+    def check_query(self, query: Vector) -> SparseVector:
+        """See `VectorStore.check_query`."""
+        if not isinstance(query, SparseVector):
+            raise WrongInput("Conversion between sparse and regular vectors failed")
+        return query
+
+    def weighted(self, query: SparseVector, population: Mask) -> SparseVector:
+        """The query with its weights multiplied by inverse document frequency, if so set.
+
+        Args:
+            query: as `check_query` gave it.
+            population: shape (row_count,): the rows whose vectors are counted.
+        """
+        if not self._uses_idf:
+            return query
+        vectors_count = int(np.count_nonzero(self.present(len(population)) & population))
+        weights = query.values.copy()
+        for position, dimension in enumerate(query.indices.tolist()):
+            posting = self._postings.get(dimension)
+            with_dimension = 0
+            if posting is not None:
+                rows, _ = posting.below(len(population))
+                with_dimension = int(np.count_nonzero(population[rows]))
+            weights[position] *= _idf(vectors_count, with_dimension)
+        return SparseVector(query.indices, weights)
+
+    def nearest(self, query: Vector, allowed: Mask, k: int) -> Candidates:
+        """See `VectorStore.nearest`; points that share no dimension are never returned."""
+        assert isinstance(query, SparseVector)
+        scored, touched = self._scan(query, len(allowed))
+        rows = np.flatnonzero(touched & allowed)
+        best = top_k(scored[rows], k)
+        return Candidates(rows[best], scored[rows[best]])
+
+    def similarities(self, query: Vector, rows: Rows) -> FloatVector:
+        """See `VectorStore.similarities`; 0 where no dimension is shared."""
+        assert isinstance(query, SparseVector)
+        scored, _ = self._scan(query, int(rows.max(initial=-1)) + 1)
+        found: FloatVector = scored[rows]
+        return found
+
+    def _scan(self, query: SparseVector, row_count: int) -> tuple[FloatVector, Mask]:
+        """Dot products by row, and which rows share a dimension with the query."""
+        scored = np.zeros(row_count, dtype=np.float32)
+        touched = np.zeros(row_count, dtype=np.bool_)
+        for dimension, weight in zip(query.indices.tolist(), query.values, strict=True):
+            posting = self._postings.get(dimension)
+            if posting is None:
+                continue
+            rows, values = posting.below(row_count)
+            scored[rows] += values * weight
+            touched[rows] = True
+        return scored, touched
+
+    def _place(self, rows: Rows, firsts: Rows, counts: Rows) -> None:
+        """Say where the elements of each row stand, and that the row has a vector."""
+        for array in (self._first, self._count, self._present):
+            array.reserve(int(rows[-1]) + 1)
+        self._first.buffer[rows] = firsts
+        self._count.buffer[rows] = counts
+        self._present.buffer[rows] = True
+
+    def _add_postings(
+        self, rows: Rows, indices: np.ndarray[tuple[int], np.dtype[np.uint32]], values: FloatVector
+    ) -> None:
+        """Append elements to the postings of their dimensions, in row order."""
+        order = np.argsort(indices, kind="stable")
+        dimensions, starts = np.unique(indices[order], return_index=True)
+        bounds = [*starts.tolist(), len(order)]
+        for dimension, (begin, end) in zip(dimensions.tolist(), pairwise(bounds), strict=True):
+            posting = self._postings.get(dimension)
+            if posting is None:
+                posting = self._postings[dimension] = _Posting()
+            posting.append(rows[order[begin:end]], values[order[begin:end]])
+
+
+class _Posting:
+    """The rows that have one dimension, ascending, and their values there."""
+
+    __slots__ = ("_count", "_rows", "_values")
+
+    def __init__(self) -> None:
+        self._rows = np.empty(4, dtype=np.int64)
+        self._values = np.empty(4, dtype=np.float32)
+        self._count = 0
+
+    def append(self, rows: Rows, values: FloatVector) -> None:
+        """Add rows beyond all present ones."""
+        count = self._count + len(rows)
+        if count > len(self._rows):
+            capacity = max(count, 2 * len(self._rows))
+            self._rows = np.concatenate(
+                (self._rows, np.empty(capacity - len(self._rows), np.int64))
+            )
+            self._values = np.concatenate(
+                (self._values, np.empty(capacity - len(self._values), np.float32))
+            )
+        self._rows[self._count : count] = rows
+        self._values[self._count : count] = values
+        self._count = count
+
+    def below(self, row_count: int) -> tuple[Rows, FloatVector]:
+        """Rows below `row_count` and their values, not copied."""
+        count = self._count
+        rows, values = self._rows, self._values
+        count = int(np.searchsorted(rows[:count], row_count))
+        return rows[:count], values[:count]
+
+
+def _idf(vectors_count: int, with_dimension: int) -> np.float32:
+    """Inverse document frequency as Qdrant's `modifier: idf` defines it."""
+    return np.float32(np.log((vectors_count - with_dimension + 0.5) / (with_dimension + 0.5) + 1.0))

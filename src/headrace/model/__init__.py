@@ -1,0 +1,1 @@
+"""What passes between the layers: ids, vectors, paths, filters, operations, queries, errors."""
