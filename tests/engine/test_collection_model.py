@@ -226,6 +226,17 @@ class CollectionMachine(RuleBasedStateMachine):
             )
 
     @rule()
+    def checkpoint(self) -> None:
+        self.service._engine.collection("c").checkpoint()
+
+    @rule()
+    def compact(self) -> None:
+        collection = self.service._engine.collection("c")
+        collection._compact()
+        view = collection.view
+        assert view.row_count == view.live_count == len(self.model)
+
+    @rule()
     def reopen(self) -> None:
         self.service.close()
         self.service = Service.open(self.directory)

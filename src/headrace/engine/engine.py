@@ -20,6 +20,7 @@ from uuid import uuid4
 import msgspec
 
 from headrace.engine.collection.collection import WAL_DIRECTORY, Collection
+from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps, storage_error
 from headrace.engine.storage.files import (
     collection_directory_name,
@@ -53,6 +54,7 @@ class Engine:
     def __init__(self, directory: Path, lock: DirectoryLock, ops: FileOps) -> None:
         self._directory = directory
         self._ops = ops
+        self._maintenance = Maintenance()
         self._lock = lock
         self._collections: dict[str, Collection] = {}
         self._changing = threading.Lock()
@@ -82,7 +84,10 @@ class Engine:
     def close(self) -> None:
         """Finish running writes, then release the directory."""
         with self._changing:
+            if self._closed:
+                return
             self._closed = True
+            self._maintenance.close()
             for collection in self._collections.values():
                 collection.close()
             self._lock.release()
@@ -109,7 +114,7 @@ class Engine:
                 self._ops.fsync_dir(parent)
             except OSError as error:
                 raise storage_error(error, f"creating {directory}") from error
-            self._collections[name] = Collection(name, directory, config, self._ops)
+            self._collections[name] = self._open_collection(name, directory, config)
 
     def delete_collection(self, name: str) -> bool:
         """Delete a collection and its files; False if there is none."""
@@ -182,11 +187,14 @@ class Engine:
                 continue
             self._load_collection(directory)
 
+    def _open_collection(self, name: str, directory: Path, config: CollectionConfig) -> Collection:
+        return Collection(name, directory, config, self._maintenance, self._ops)
+
     def _load_collection(self, directory: Path) -> None:
         path = directory / _COLLECTION_DOCUMENT
         try:
             document = read_document(path, _Document, ops=self._ops)
         except FileNotFoundError:
             raise CorruptFile(str(path), 0, "the document of a collection", "no file") from None
-        collection = Collection(document.name, directory, document.config, self._ops)
+        collection = self._open_collection(document.name, directory, document.config)
         self._collections[document.name] = collection

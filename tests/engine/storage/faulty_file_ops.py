@@ -1,4 +1,4 @@
-"""The real file operations, but for the faults that a test sets."""
+"""The real file operations without the syncs, and with the faults that a test sets."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from headrace.engine.storage.file_ops import FileOps, ReadableBuffer
 
 
 class FaultyFileOps(FileOps):
-    """The real operations, but for the faults that a test sets.
+    """The real operations without the syncs, and with the faults that a test sets.
 
     Attributes:
         room_bytes: how many more bytes can be written; None for no bound.

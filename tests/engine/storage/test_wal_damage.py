@@ -217,6 +217,14 @@ def test_any_bit_flipped_after_a_clean_close_is_detected(tmp_path: Path) -> None
         path.write_bytes(whole)
 
 
+def test_any_bit_flipped_in_a_log_without_writes_is_detected(tmp_path: Path) -> None:
+    (path,) = write_log(tmp_path, [])
+    for bit in range(FILE_HEADER_BYTES * 8):
+        flip_bit(path, bit)
+        assert_corrupt(tmp_path, path, 0)
+        flip_bit(path, bit)
+
+
 def test_any_bit_flipped_in_a_file_before_the_last_is_detected(tmp_path: Path) -> None:
     first, *_ = write_log(tmp_path, file_bytes_max=800)
     whole = first.read_bytes()

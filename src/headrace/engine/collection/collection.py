@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from headrace.engine.collection.apply import apply_operation
+from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.prepare import prepare
 from headrace.engine.query.execute import QueryContext, run_query
 from headrace.engine.query.facet import run_facet
@@ -22,10 +24,12 @@ from headrace.engine.query.matrix import MatrixRow, run_matrix
 from headrace.engine.query.records import check_vector_selection, read_record
 from headrace.engine.query.resolve import FindView
 from headrace.engine.query.scroll import count_rows, run_scroll
+from headrace.engine.segment.checkpoint import Checkpoints
 from headrace.engine.segment.ids import NO_ROW
 from headrace.engine.segment.segment import Segment, View
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps
 from headrace.engine.storage.wal import Wal
+from headrace.engine.storage.wal_scan import WalRecord
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
 from headrace.model.errors import NotFound, Unavailable
 from headrace.model.filters import Filter
@@ -52,8 +56,22 @@ logger = logging.getLogger(__name__)
 
 WAL_DIRECTORY = "wal"
 
+# A log this long is replaced by a checkpoint: replaying it takes about half a second.
+_CHECKPOINT_WAL_BYTES = 64 * 2**20
+
+# After a compaction the next one waits this many times as long as it took, so that a
+# small collection that is overwritten all the time spends a tenth of its time on it.
+_COMPACTION_PAUSE = 9.0
+
+# Failed background work is tried again after this long, at the next write.
+_RETRY_AFTER_S = 10.0
+
 # A group is closed beyond this, so that one sync never writes much more than this.
 _GROUP_BYTES_MAX = 32 * 2**20
+
+# Qdrant's defaults of `vacuum_min_vector_number` and `deleted_threshold`.
+_VACUUM_ROWS_MIN = 1000
+_DELETED_THRESHOLD = 0.2
 
 # How many applied records between two lines of progress while a log is replayed.
 _REPLAY_RECORDS_PER_LINE = 100_000
@@ -79,11 +97,17 @@ class Collection:
         name: as its creator spelled it.
         directory: its own; holds the log.
         config: what it was created with.
-        ops: the file operations of the log.
+        maintenance: where checkpoints and compaction run.
+        ops: the file operations of the log and the checkpoints.
     """
 
     def __init__(
-        self, name: str, directory: Path, config: CollectionConfig, ops: FileOps = FILE_OPS
+        self,
+        name: str,
+        directory: Path,
+        config: CollectionConfig,
+        maintenance: Maintenance,
+        ops: FileOps = FILE_OPS,
     ) -> None:
         self.name = name
         self.config = config
@@ -93,9 +117,20 @@ class Collection:
         self._queue_lock = threading.Lock()
         self._write_lock = threading.Lock()
         self._closed = False
-        self._seq_no = 0
-        self._replay()
+        self._maintenance = maintenance
+        self._maintained_after = 0.0
+        self._compacted_after = 0.0
+        try:
+            self._checkpoints = Checkpoints(directory, ops)
+            self._checkpoints.load_into(self._segment)
+            self._checkpoints.remove_unnamed_files()
+            self._seq_no = self._checkpoints.seq_no
+            self._replay()
+        except BaseException:
+            self._wal.close()
+            raise
         self._view = self._segment.working_view()
+        self._request_maintenance()
 
     def close(self) -> None:
         """Finish running writes and release the log; later writes are refused."""
@@ -164,21 +199,9 @@ class Collection:
             ticket.done = True
 
     def _apply_and_append(self, seq_no: int, ticket: _Ticket) -> None:
-        self._apply(seq_no, ticket.batch)
+        _apply(self._segment, seq_no, ticket.batch)
         try:
             self._wal.append(seq_no, ticket.body)
-        except BaseException:
-            self._segment.rollback()
-            raise
-
-    def _apply(self, seq_no: int, batch: WriteBatch) -> None:
-        """Apply a batch to the newest state, or leave that as it was and raise."""
-        self._segment.begin(seq_no)
-        try:
-            for operation in batch.operations:
-                apply_operation(self._segment, operation)
-            for position in batch.source_offsets:
-                self._segment.set_source_offset(position.partition, position.next_offset)
         except BaseException:
             self._segment.rollback()
             raise
@@ -196,14 +219,79 @@ class Collection:
         self._seq_no = seq_no
         self._view = self._segment.working_view()
         self._segment.end_batches()
+        self._request_maintenance()
 
     def _replay(self) -> None:
-        for replayed, wal_record in enumerate(self._wal.replay(), start=1):
-            self._apply(wal_record.seq_no, decode_write_batch(wal_record.body))
-            self._segment.end_batches()
+        for replayed, wal_record in enumerate(self._wal.replay(self._seq_no), start=1):
+            _replay_one(self._segment, wal_record)
             self._seq_no = wal_record.seq_no
             if replayed % _REPLAY_RECORDS_PER_LINE == 0:
                 logger.info("collection %s: replayed %d log records", self.name, replayed)
+
+    # Background work
+
+    def maintain(self) -> None:
+        """Compact, and make a checkpoint, if it is time; for the maintenance thread.
+
+        Raises:
+            NoSpace, StorageFailed: nothing was changed; it will be tried again.
+        """
+        if self._closed:
+            return
+        self._maintained_after = time.monotonic() + _RETRY_AFTER_S
+        compacts = self._is_sparse()
+        if compacts:
+            self._compact()
+        if compacts or self._wal.bytes_size >= _CHECKPOINT_WAL_BYTES:
+            self.checkpoint()
+        self._maintained_after = 0.0
+        self._request_maintenance()
+
+    def checkpoint(self) -> None:
+        """Write the newest view to files and cut the log; for one thread at a time.
+
+        Raises:
+            NoSpace, StorageFailed: the last checkpoint is still the newest.
+        """
+        self._checkpoints.write(self._view)
+        with self._write_lock:
+            if not self._closed:
+                self._wal.cut(self._checkpoints.seq_no)
+
+    def _request_maintenance(self) -> None:
+        is_due = self._is_sparse() or self._wal.bytes_size >= _CHECKPOINT_WAL_BYTES
+        if is_due and time.monotonic() >= self._maintained_after:
+            self._maintenance.request(self.maintain)
+
+    def _is_sparse(self) -> bool:
+        """Whether so many rows are dead that rewriting the others is worth it."""
+        if time.monotonic() < self._compacted_after:
+            return False
+        view = self._view
+        dead = view.row_count - view.live_count
+        optimizers = self.config.optimizers_config
+        at_least: float = optimizers.get("vacuum_min_vector_number") or _VACUUM_ROWS_MIN
+        share: float = optimizers.get("deleted_threshold") or _DELETED_THRESHOLD
+        return dead >= at_least and dead > share * view.row_count
+
+    def _compact(self) -> None:
+        """Replace the segment by one without dead rows; writes wait for the end only."""
+        started_at = time.monotonic()
+        view = self._view
+        compacted = Segment.compacted(self.config, view)
+        with self._write_lock:
+            written_since = self._wal.replay(view.seq_no)
+        seq_no = _catch_up(compacted, view.seq_no, written_since)
+        with self._write_lock:
+            if self._closed:
+                return
+            _catch_up(compacted, seq_no, self._wal.replay(seq_no))
+            self._segment = compacted
+            self._view = compacted.working_view()
+            self._checkpoints.forget()
+        self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * (
+            time.monotonic() - started_at
+        )
 
     # Reading
 
@@ -264,7 +352,7 @@ class Collection:
         """The newest view and the row of a point in it, or NO_ROW."""
         while True:
             view = self._view
-            row = self._segment.row_in(view, point_id)
+            row = view.row_of(point_id)
             if row != NO_ROW or view is self._view:
                 return view, row
 
@@ -292,3 +380,29 @@ class Collection:
     def source_offsets(self) -> dict[SourcePartition, int]:
         """How far each source partition has been taken (next offset)."""
         return dict(self._view.source_offsets)
+
+
+def _apply(segment: Segment, seq_no: int, batch: WriteBatch) -> None:
+    """Apply a batch to the newest state, or leave that as it was and raise."""
+    segment.begin(seq_no)
+    try:
+        for operation in batch.operations:
+            apply_operation(segment, operation)
+        for taken in batch.source_offsets:
+            segment.set_source_offset(taken.partition, taken.next_offset)
+    except BaseException:
+        segment.rollback()
+        raise
+
+
+def _catch_up(segment: Segment, seq_no: int, wal_records: Iterable[WalRecord]) -> int:
+    """Apply log records after `seq_no`; returns the last one's seq_no."""
+    for wal_record in wal_records:
+        _replay_one(segment, wal_record)
+        seq_no = wal_record.seq_no
+    return seq_no
+
+
+def _replay_one(segment: Segment, wal_record: WalRecord) -> None:
+    _apply(segment, wal_record.seq_no, decode_write_batch(wal_record.body))
+    segment.end_batches()

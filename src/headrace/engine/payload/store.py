@@ -12,9 +12,11 @@ from collections.abc import Sequence
 
 from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
 
-_CHUNK_ROWS = 1024
+CHUNK_ROWS = 1024
 
-PayloadTable = list[list[PayloadJson]]
+# A list while it is written; a mapped stretch of a file may stand for a full one.
+PayloadChunk = Sequence[PayloadJson]
+PayloadTable = list[PayloadChunk]
 
 
 class PayloadStore:
@@ -24,30 +26,27 @@ class PayloadStore:
         self._table: PayloadTable = []
         self._row_count = 0
         self._owned_chunks: set[int] = set()
+        self._growing_chunk: list[PayloadJson] = []
         self._owns_table = True
 
     def append(self, payloads: Sequence[PayloadJson]) -> None:
         """Give the next rows these payloads."""
         position = 0
         while position < len(payloads):
-            within = self._row_count % _CHUNK_ROWS
+            within = self._row_count % CHUNK_ROWS
             if within == 0:
-                self._own_table().append([])
+                self._growing_chunk = []
+                self._own_table().append(self._growing_chunk)
                 self._owned_chunks.add(len(self._table) - 1)
-            taken = payloads[position : position + _CHUNK_ROWS - within]
+            taken = payloads[position : position + CHUNK_ROWS - within]
             # Rows beyond a reader's row count: appending in place changes nothing it sees.
-            self._table[-1].extend(taken)
+            self._growing_chunk.extend(taken)
             self._row_count += len(taken)
             position += len(taken)
 
     def replace(self, row: int, payload: PayloadJson) -> None:
         """Change the payload of one row; tables taken by `snapshot` keep the old one."""
-        number = row // _CHUNK_ROWS
-        if number not in self._owned_chunks:
-            table = self._own_table()
-            table[number] = table[number].copy()
-            self._owned_chunks.add(number)
-        self._table[number][row % _CHUNK_ROWS] = payload
+        self._own_chunk(row // CHUNK_ROWS)[row % CHUNK_ROWS] = payload
 
     def get(self, row: int) -> PayloadJson:
         """The payload of one row as the writer sees it."""
@@ -66,7 +65,34 @@ class PayloadStore:
         self._owns_table = True
         self._owned_chunks.clear()
         self._row_count = sum(len(chunk) for chunk in self._table)
+        self._own_growing_chunk()
         self.append([EMPTY_PAYLOAD] * (row_count - self._row_count))
+
+    def load(self, table: PayloadTable) -> None:
+        """Take stored payloads, as an empty store."""
+        self._table = table
+        self._owns_table = True
+        self._row_count = sum(len(chunk) for chunk in table)
+        self._own_growing_chunk()
+
+    def _own_growing_chunk(self) -> None:
+        """Make the last chunk, unless it is full, one that can be appended to."""
+        if self._row_count % CHUNK_ROWS:
+            self._owned_chunks.discard(len(self._table) - 1)
+            self._own_chunk(len(self._table) - 1)
+
+    def _own_chunk(self, number: int) -> list[PayloadJson]:
+        """The chunk as one that no snapshot shares."""
+        chunk = self._table[number]
+        if number in self._owned_chunks:
+            assert isinstance(chunk, list)
+            return chunk
+        owned = list(chunk)
+        self._own_table()[number] = owned
+        self._owned_chunks.add(number)
+        if number == len(self._table) - 1:
+            self._growing_chunk = owned
+        return owned
 
     def _own_table(self) -> PayloadTable:
         if not self._owns_table:
@@ -77,4 +103,4 @@ class PayloadStore:
 
 def payload_at(table: PayloadTable, row: int) -> PayloadJson:
     """The payload of one row in a table."""
-    return table[row // _CHUNK_ROWS][row % _CHUNK_ROWS]
+    return table[row // CHUNK_ROWS][row % CHUNK_ROWS]

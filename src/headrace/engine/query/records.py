@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import orjson
-
 from headrace.engine.payload.select import select_payload
 from headrace.engine.segment.segment import View, read_vectors
 from headrace.model.operations import PayloadJson
@@ -37,10 +35,7 @@ def check_vector_selection(view: View, selection: VectorSelection) -> None:
 def _read_payload(view: View, row: int, selection: PayloadSelection) -> PayloadJson | None:
     if not selection.enabled:
         return None
-    payload = view.payload(row)
-    if selection.include is None and selection.exclude is None:
-        return payload
-    return orjson.dumps(select_payload(orjson.loads(payload), selection))
+    return select_payload(view.payload(row), selection)
 
 
 def _read_selected_vectors(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.engine.vectors.arrays import GrowingArray
+from headrace.engine.vectors.stored import StoredArray
 from headrace.model.ids import PointId
 from headrace.model.vectors import Mask, Rows
 
@@ -27,7 +28,7 @@ _CHANGES_MIN = 65_536
 _CHANGES_SHARE = 4
 
 
-class _Sorted(NamedTuple):
+class SortedIds(NamedTuple):
     """Sorted ids of one kind and their rows."""
 
     ids: NDArray[np.generic]
@@ -37,8 +38,8 @@ class _Sorted(NamedTuple):
 class _State(NamedTuple):
     """What a reader takes at once, so that a fold never shows it half."""
 
-    numbers: _Sorted
-    uuids: _Sorted
+    numbers: SortedIds
+    uuids: SortedIds
     changes: dict[PointId, int]
 
 
@@ -49,6 +50,27 @@ class RowIds:
         self._low: GrowingArray[np.uint64] = GrowingArray(np.uint64)
         self._high: GrowingArray[np.uint64] = GrowingArray(np.uint64)
         self._is_uuid: GrowingArray[np.bool_] = GrowingArray(np.bool_)
+
+    def stored_arrays(self) -> dict[str, StoredArray]:
+        """The arrays that a checkpoint keeps, by name."""
+        return {
+            "low": StoredArray(self._low),
+            "high": StoredArray(self._high),
+            "is_uuid": StoredArray(self._is_uuid),
+        }
+
+    def sorted_ids(self, rows: Rows) -> tuple[SortedIds, SortedIds]:
+        """The ids of these rows, numbers and UUIDs apart, each sorted, with their rows."""
+        end = int(rows.max(initial=-1)) + 1
+        ordered = self.in_id_order(rows)
+        is_uuid = self._is_uuid.view(end)[ordered]
+        numbers, uuids = ordered[~is_uuid], ordered[is_uuid]
+        high, low = self._high.view(end)[uuids], self._low.view(end)[uuids]
+        words = np.stack((high, low), axis=1).astype(">u8")
+        return (
+            SortedIds(self._low.view(end)[numbers], numbers),
+            SortedIds(np.frombuffer(words.tobytes(), dtype="S16"), uuids),
+        )
 
     def write(self, row_begin: int, ids: Sequence[PointId]) -> None:
         """Name the rows from `row_begin` on."""
@@ -102,8 +124,8 @@ class IdIndex:
 
     def __init__(self) -> None:
         self._state = _State(
-            _Sorted(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)),
-            _Sorted(np.empty(0, dtype="S16"), np.empty(0, dtype=np.int64)),
+            SortedIds(np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)),
+            SortedIds(np.empty(0, dtype="S16"), np.empty(0, dtype=np.int64)),
             {},
         )
 
@@ -126,6 +148,10 @@ class IdIndex:
     def set(self, ids: Sequence[PointId], rows: Sequence[int]) -> None:
         """Point ids to rows; NO_ROW forgets an id."""
         self._state.changes.update(zip(ids, rows, strict=True))
+
+    def load(self, row_ids: RowIds, rows: Rows) -> None:
+        """Know exactly the ids of these rows."""
+        self._state = _State(*row_ids.sorted_ids(rows), {})
 
     def fold_if_grown(self) -> None:
         """Fold the changes when they have grown; for the writer, between writes."""
@@ -159,7 +185,7 @@ def _find(state: _State, point_id: PointId) -> int:
     return int(part.rows[places[0]]) if found[0] else NO_ROW
 
 
-def _places(part: _Sorted, ids: NDArray[np.generic]) -> tuple[Mask, Rows]:
+def _places(part: SortedIds, ids: NDArray[np.generic]) -> tuple[Mask, Rows]:
     """Whether each id is in the sorted part, and where it is or would be."""
     places = np.searchsorted(part.ids, ids)
     found = places < len(part.ids)
@@ -167,7 +193,7 @@ def _places(part: _Sorted, ids: NDArray[np.generic]) -> tuple[Mask, Rows]:
     return found, places
 
 
-def _merge(part: _Sorted, ids: NDArray[np.generic], rows: Iterable[int]) -> _Sorted:
+def _merge(part: SortedIds, ids: NDArray[np.generic], rows: Iterable[int]) -> SortedIds:
     """The sorted part with changed ids pointed elsewhere, added, or (NO_ROW) left out."""
     changed_rows = np.fromiter(rows, np.int64, len(ids))
     found, places = _places(part, ids)
@@ -177,4 +203,4 @@ def _merge(part: _Sorted, ids: NDArray[np.generic], rows: Iterable[int]) -> _Sor
     all_ids = np.concatenate((part.ids[unchanged], ids[stored]))
     all_rows = np.concatenate((part.rows[unchanged], changed_rows[stored]))
     order = np.argsort(all_ids, kind="stable")
-    return _Sorted(all_ids[order], all_rows[order])
+    return SortedIds(all_ids[order], all_rows[order])

@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.engine.payload.store import PayloadStore, PayloadTable, payload_at
 from headrace.engine.segment.ids import NO_ROW, IdIndex, RowIds
@@ -24,11 +25,14 @@ from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.dense import DenseVectors
 from headrace.engine.vectors.multi import MultiVectors
 from headrace.engine.vectors.sparse import SparseVectors
+from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
 from headrace.model.errors import UnknownVectorName
 from headrace.model.ids import PointId, point_id_order
 from headrace.model.operations import PayloadJson, SourcePartition
 from headrace.model.vectors import Mask, Rows, Vector, VectorBatch
+
+_COMPACTED_ROWS_PER_STEP = 16_384
 
 PayloadSchema = Mapping[str, PayloadFieldSchema]
 
@@ -117,6 +121,26 @@ class _Savepoint(NamedTuple):
     replaced_versions: list[tuple[Rows, np.ndarray[tuple[int], np.dtype[np.uint64]]]]
 
 
+class StoredState(NamedTuple):
+    """What a checkpoint holds besides the append-only arrays.
+
+    Attributes:
+        seq_no: the last log record it includes.
+        versions: shape (row_count,).
+        live: shape (row_count,).
+        payloads, schema, source_offsets: as a view has them.
+        lengths: of each append-only array, by name.
+    """
+
+    seq_no: int
+    versions: NDArray[np.uint64]
+    live: Mask
+    payloads: PayloadTable
+    schema: dict[str, PayloadFieldSchema]
+    source_offsets: dict[SourcePartition, int]
+    lengths: dict[str, int]
+
+
 class Segment:
     """All rows of a collection: ids, versions, payloads, vectors. One writer.
 
@@ -150,6 +174,55 @@ class Segment:
             return self.stores[name]
         except KeyError:
             raise UnknownVectorName(name) from None
+
+    @classmethod
+    def compacted(cls, config: CollectionConfig, view: View) -> Segment:
+        """A new segment that shows what `view` shows, without its dead rows."""
+        segment = cls(config)
+        segment.begin(view.seq_no)
+        live_rows = np.flatnonzero(view.live)
+        for begin in range(0, len(live_rows), _COMPACTED_ROWS_PER_STEP):
+            rows = live_rows[begin : begin + _COMPACTED_ROWS_PER_STEP]
+            new_rows = segment.append(
+                view.segment.row_ids.get_many(rows),
+                {name: store.read(rows) for name, store in view.segment.stores.items()},
+                [view.payload(row) for row in rows.tolist()],
+            )
+            segment.versions.buffer[new_rows] = view.segment.versions.view(view.row_count)[rows]
+        segment._schema = dict(view.schema)
+        segment._source_offsets = dict(view.source_offsets)
+        segment.end_batches()
+        return segment
+
+    # Storing
+
+    def stored_arrays(self) -> dict[str, StoredArray]:
+        """The append-only arrays that a checkpoint keeps, by name."""
+        arrays = {f"ids/{name}": stored for name, stored in self.row_ids.stored_arrays().items()}
+        for vector_name, store in self.stores.items():
+            for name, stored in store.stored_arrays().items():
+                arrays[f"vectors/{vector_name}/{name}"] = stored
+        return arrays
+
+    def load_state(self, state: StoredState) -> None:
+        """Take the rest of a checkpoint, once the arrays of an empty segment are loaded."""
+        self._row_count = len(state.live)
+        self._live_count = int(np.count_nonzero(state.live))
+        self._seq_no = state.seq_no
+        self._schema = state.schema
+        self._source_offsets = state.source_offsets
+        self._payloads.load(state.payloads)
+        self.versions.load([state.versions.data])
+        self._live.load([state.live.data])
+        self.id_index.load(self.row_ids, np.flatnonzero(state.live))
+        for vector_name, store in self.stores.items():
+            prefix = f"vectors/{vector_name}/"
+            lengths = {
+                name.removeprefix(prefix): length
+                for name, length in state.lengths.items()
+                if name.startswith(prefix)
+            }
+            store.after_load(state.live, lengths)
 
     # Writing
 

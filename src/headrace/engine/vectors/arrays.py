@@ -6,6 +6,7 @@ a reader keeps the length it was told, and rows beyond it are invisible to it.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from itertools import pairwise
 from typing import Generic, TypeVar
 
@@ -56,6 +57,17 @@ class GrowingArray(Generic[Scalar]):
         padded[: len(buffer)] = buffer
         return padded
 
+    def parts(self, begin: int, end: int) -> list[NDArray[Scalar]]:
+        """See `AppendOnlyArray`."""
+        return [self.view(end)[begin:]]
+
+    def load(self, pieces: list[memoryview]) -> None:
+        """See `AppendOnlyArray`; copies, since the array will grow."""
+        stored = [np.frombuffer(piece, dtype=self._buffer.dtype) for piece in pieces]
+        length = sum(len(piece) for piece in stored)
+        self.reserve(length)
+        np.concatenate([self._buffer[:0], *stored], out=self._buffer[:length])
+
     @property
     def buffer(self) -> NDArray[Scalar]:
         """All elements and the room behind them; for the writer."""
@@ -73,12 +85,43 @@ class BlockMatrix:
         self.dim = dim
         rows = _BLOCK_BYTES // (4 * dim)
         self.block_rows = int(np.clip(1 << rows.bit_length() - 1, _BLOCK_ROWS_MIN, _BLOCK_ROWS_MAX))
+        # A block is listed before its start: a reader never finds a start without a block.
         self._blocks: list[FloatMatrix] = []
+        self._starts: list[int] = []
+        self._end = 0
+
+    def adopt(self, block: FloatMatrix) -> None:
+        """Take rows that are stored already, such as a mapped file, as the next block.
+
+        Args:
+            block: shape (n, dim), float32, C order; may be read only.
+        """
+        self._blocks.append(block)
+        self._starts.append(self._end)
+        self._end += len(block)
+
+    @property
+    def end(self) -> int:
+        """Rows below this are reserved."""
+        return self._end
+
+    def parts(self, begin: int, end: int) -> list[FloatMatrix]:
+        """See `AppendOnlyArray`."""
+        return [
+            block[max(0, begin - first) :]
+            for first, block in self.slices(end)
+            if first + len(block) > begin
+        ]
+
+    def load(self, pieces: list[memoryview]) -> None:
+        """See `AppendOnlyArray`; the pieces become blocks as they are."""
+        for piece in pieces:
+            self.adopt(np.frombuffer(piece, dtype=np.float32).reshape(-1, self.dim))
 
     def reserve(self, rows: int) -> None:
         """Make room for rows below `rows`."""
-        while len(self._blocks) * self.block_rows < rows:
-            self._blocks.append(np.zeros((self.block_rows, self.dim), dtype=np.float32))
+        while self._end < rows:
+            self.adopt(np.zeros((self.block_rows, self.dim), dtype=np.float32))
 
     def write(self, rows: Rows, values: FloatMatrix) -> None:
         """Store `values[i]` at `rows[i]`; the rows must be reserved.
@@ -88,33 +131,33 @@ class BlockMatrix:
             values: shape (n, dim).
         """
         for begin, end, number in self._runs(rows):
-            within = rows[begin:end] - number * self.block_rows
-            self._blocks[number][within] = values[begin:end]
+            self._blocks[number][rows[begin:end] - self._starts[number]] = values[begin:end]
 
     def row(self, row: int) -> FloatVector:
         """One row, shape (dim,), a view of the block."""
-        vector: FloatVector = self._blocks[row // self.block_rows][row % self.block_rows]
+        number = bisect_right(self._starts, row) - 1
+        vector: FloatVector = self._blocks[number][row - self._starts[number]]
         return vector
 
     def gather(self, rows: Rows) -> FloatMatrix:
         """A copy of the given ascending rows, shape (n, dim)."""
         values = np.empty((len(rows), self.dim), dtype=np.float32)
         for begin, end, number in self._runs(rows):
-            values[begin:end] = self._blocks[number][rows[begin:end] - number * self.block_rows]
+            values[begin:end] = self._blocks[number][rows[begin:end] - self._starts[number]]
         return values
 
     def slices(self, rows: int) -> list[tuple[int, FloatMatrix]]:
         """(first row, matrix) of each block up to `rows`, not copied."""
         return [
             (first, block[: rows - first])
-            for number, block in enumerate(self._blocks)
-            if (first := number * self.block_rows) < rows
+            for first, block in zip(self._starts.copy(), self._blocks, strict=False)
+            if first < rows
         ]
 
     def _runs(self, rows: Rows) -> list[tuple[int, int, int]]:
         """(begin, end, block number) of the runs of ascending `rows` within one block."""
         if not len(rows):
             return []
-        numbers = rows // self.block_rows
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
         starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
         return [(begin, end, int(numbers[begin])) for begin, end in pairwise(starts)]

@@ -6,8 +6,10 @@ only rows below the row count of their view.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from headrace.engine.vectors.stored import StoredArray
 from headrace.model.vectors import FloatVector, Mask, Rows, Vector, VectorBatch
 
 
@@ -31,6 +33,13 @@ class VectorStore(Protocol):
 
     def copy(self, from_rows: Rows, to_rows: Rows) -> None:
         """Give each of `to_rows` (new, ascending) the vector of its `from_rows`, if any."""
+
+    def read(self, rows: Rows) -> VectorBatch:
+        """The vectors of the given ascending rows, of those that have one, as a batch.
+
+        Returns:
+            A batch whose `positions` count within `rows`.
+        """
 
     def get(self, row: int) -> Vector | None:
         """The vector of one row, not to be changed; None if the row has none."""
@@ -56,6 +65,17 @@ class VectorStore(Protocol):
 
         Returns:
             shape (n,), float32; larger is nearer.
+        """
+
+    def stored_arrays(self) -> dict[str, StoredArray]:
+        """The arrays that a checkpoint keeps, by name."""
+
+    def after_load(self, live: Mask, lengths: Mapping[str, int]) -> None:
+        """Make the rest of the state from the arrays, once they are loaded.
+
+        Args:
+            live: shape (row_count,): the rows that hold the newest version of a point.
+            lengths: of each stored array.
         """
 
     def check_query(self, query: Vector) -> Vector:

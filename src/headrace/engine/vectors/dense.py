@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import normalised, similarities, top_k
+from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import VectorParams
 from headrace.model.errors import WrongInput, WrongVectorDimension
 from headrace.model.vectors import (
@@ -51,6 +54,11 @@ class DenseVectors:
             values[position] = self._vectors.row(row)
         self._write(to_rows[has_vector], values)
 
+    def read(self, rows: Rows) -> DenseBatch:
+        """See `VectorStore.read`."""
+        positions = np.flatnonzero(self._present.view(int(rows.max(initial=-1)) + 1)[rows])
+        return DenseBatch(positions, self._vectors.gather(rows[positions]))
+
     def get(self, row: int) -> FloatVector | None:
         """See `VectorStore.get`."""
         if not self._present.view(row + 1)[row]:
@@ -62,6 +70,13 @@ class DenseVectors:
     def present(self, row_count: int) -> Mask:
         """See `VectorStore.present`."""
         return self._present.view(row_count)
+
+    def stored_arrays(self) -> dict[str, StoredArray]:
+        """See `VectorStore.stored_arrays`."""
+        return {"values": StoredArray(self._vectors), "present": StoredArray(self._present)}
+
+    def after_load(self, live: Mask, lengths: Mapping[str, int]) -> None:
+        """See `VectorStore.after_load`."""
 
     def check_query(self, query: Vector) -> FloatVector:
         """See `VectorStore.check_query`."""

@@ -6,11 +6,14 @@ vectors, of the best similarity to any of the point's (MaxSim).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import normalised, similarities, top_k
+from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import VectorParams
 from headrace.model.errors import WrongInput, WrongVectorDimension
 from headrace.model.vectors import (
@@ -70,6 +73,15 @@ class MultiVectors:
         self._first.buffer[to_rows] = self._first.buffer[from_rows]
         self._count.buffer[to_rows] = self._count.buffer[from_rows]
 
+    def read(self, rows: Rows) -> MultiBatch:
+        """See `VectorStore.read`."""
+        end = int(rows.max(initial=-1)) + 1
+        positions = np.flatnonzero(self._count.view(end)[rows])
+        counts = self._count.view(end)[rows[positions]]
+        bounds = np.concatenate(([0], np.cumsum(counts)))
+        inner = np.repeat(self._first.view(end)[rows[positions]] - bounds[:-1], counts)
+        return MultiBatch(positions, bounds, self._gather(inner + np.arange(bounds[-1])))
+
     def get(self, row: int) -> FloatMatrix | None:
         """See `VectorStore.get`."""
         count = int(self._count.view(row + 1)[row])
@@ -81,6 +93,18 @@ class MultiVectors:
     def present(self, row_count: int) -> Mask:
         """See `VectorStore.present`."""
         return self._count.view(row_count) > 0
+
+    def stored_arrays(self) -> dict[str, StoredArray]:
+        """See `VectorStore.stored_arrays`."""
+        return {
+            "first": StoredArray(self._first),
+            "count": StoredArray(self._count),
+            "inner": StoredArray(self._inner, self._inner_count),
+        }
+
+    def after_load(self, live: Mask, lengths: Mapping[str, int]) -> None:
+        """See `VectorStore.after_load`."""
+        self._inner_count = lengths["inner"]
 
     def check_query(self, query: Vector) -> FloatMatrix:
         """See `VectorStore.check_query`; one dense vector is a list of one."""

@@ -7,6 +7,7 @@ dimension with the query are touched.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from headrace.engine.vectors.arrays import GrowingArray
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import top_k
+from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import Modifier, SparseVectorParams
 from headrace.model.errors import WrongInput
 from headrace.model.vectors import (
@@ -67,12 +69,21 @@ class SparseVectors:
             return
         firsts, counts = self._first.buffer[sources], self._count.buffer[sources]
         self._place(targets, firsts, counts)
-        bounds = np.concatenate(([0], np.cumsum(counts)))
-        elements = np.repeat(firsts - bounds[:-1], counts) + np.arange(bounds[-1])
+        elements = _elements(firsts, counts)
         self._add_postings(
             np.repeat(targets, counts),
             self._indices.buffer[elements],
             self._values.buffer[elements],
+        )
+
+    def read(self, rows: Rows) -> SparseBatch:
+        """See `VectorStore.read`."""
+        positions = np.flatnonzero(self.present(int(rows.max(initial=-1)) + 1)[rows])
+        firsts, counts = self._first.buffer[rows[positions]], self._count.buffer[rows[positions]]
+        elements = _elements(firsts, counts)
+        bounds = np.concatenate(([0], np.cumsum(counts)))
+        return SparseBatch(
+            positions, bounds, self._indices.buffer[elements], self._values.buffer[elements]
         )
 
     def get(self, row: int) -> SparseVector | None:
@@ -86,6 +97,26 @@ class SparseVectors:
     def present(self, row_count: int) -> Mask:
         """See `VectorStore.present`."""
         return self._present.view(row_count)
+
+    def stored_arrays(self) -> dict[str, StoredArray]:
+        """See `VectorStore.stored_arrays`."""
+        return {
+            "present": StoredArray(self._present),
+            "first": StoredArray(self._first),
+            "count": StoredArray(self._count),
+            "indices": StoredArray(self._indices, self._element_count),
+            "values": StoredArray(self._values, self._element_count),
+        }
+
+    def after_load(self, live: Mask, lengths: Mapping[str, int]) -> None:
+        """See `VectorStore.after_load`: the postings are made of the live rows."""
+        rows = np.flatnonzero(self._present.view(len(live)) & live)
+        firsts, counts = self._first.buffer[rows], self._count.buffer[rows]
+        elements = _elements(firsts, counts)
+        self._element_count = lengths["indices"]
+        self._add_postings(
+            np.repeat(rows, counts), self._indices.buffer[elements], self._values.buffer[elements]
+        )
 
     def check_query(self, query: Vector) -> SparseVector:
         """See `VectorStore.check_query`."""
@@ -194,6 +225,13 @@ class _Posting:
         rows, values = self._rows, self._values
         count = int(np.searchsorted(rows[:count], row_count))
         return rows[:count], values[:count]
+
+
+def _elements(firsts: Rows, counts: Rows) -> Rows:
+    """Where the elements of rows stand, given where each row's begin and how many there are."""
+    bounds = np.concatenate(([0], np.cumsum(counts)))
+    elements: Rows = np.repeat(firsts - bounds[:-1], counts) + np.arange(bounds[-1])
+    return elements
 
 
 def _idf(vectors_count: int, with_dimension: int) -> np.float32:

@@ -1,0 +1,92 @@
+"""How do payloads get into files, and back without being read?
+
+Chunks of the payload table are stored in groups. A group's file holds where each payload
+begins and then all of them; a mapped group gives payloads out of the file when they are
+asked for, so opening a collection copies none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, overload
+
+import numpy as np
+
+from headrace.engine.payload.store import CHUNK_ROWS, PayloadChunk, PayloadTable
+from headrace.model.operations import PayloadJson
+from headrace.model.vectors import Rows
+
+GROUP_CHUNKS = 64
+GROUP_ROWS = GROUP_CHUNKS * CHUNK_ROWS
+
+
+class GroupState(NamedTuple):
+    """What was stored of a group: the chunks themselves, to see whether they were replaced."""
+
+    chunks: list[PayloadChunk]
+    lengths: list[int]
+
+    def is_unchanged(self, now: GroupState) -> bool:
+        """Whether the group still holds the very same payloads."""
+        same_chunks = all(a is b for a, b in zip(self.chunks, now.chunks, strict=False))
+        return same_chunks and self.lengths == now.lengths
+
+
+def group_states(table: PayloadTable, row_count: int) -> list[GroupState]:
+    """The groups of a table, as far as `row_count` reaches."""
+    groups = []
+    for first in range(0, -(-row_count // CHUNK_ROWS), GROUP_CHUNKS):
+        chunks = table[first : first + GROUP_CHUNKS]
+        begins = range(first * CHUNK_ROWS, row_count, CHUNK_ROWS)
+        lengths = [min(CHUNK_ROWS, row_count - begin) for begin in begins[:GROUP_CHUNKS]]
+        groups.append(GroupState(list(chunks[: len(lengths)]), lengths))
+    return groups
+
+
+def encode_group(group: GroupState) -> list[bytes]:
+    """The parts of a group's file: uint64 bounds, one more than payloads; the payloads."""
+    payloads = [
+        payload
+        for chunk, length in zip(group.chunks, group.lengths, strict=True)
+        for payload in chunk[:length]
+    ]
+    bounds = np.zeros(len(payloads) + 1, dtype="<u8")
+    np.cumsum([len(payload) for payload in payloads], out=bounds[1:])
+    return [bounds.tobytes(), b"".join(payloads)]
+
+
+def mapped_chunks(content: memoryview, row_count: int) -> list[PayloadChunk]:
+    """The chunks of a group's file.
+
+    Args:
+        content: the file's content, verified.
+        row_count: how many payloads it holds.
+    """
+    bounds = np.frombuffer(content, dtype="<u8", count=row_count + 1).astype(np.int64)
+    payloads = content[8 * (row_count + 1) :]
+    return [
+        _MappedChunk(bounds[begin : min(begin + CHUNK_ROWS, row_count) + 1], payloads)
+        for begin in range(0, row_count, CHUNK_ROWS)
+    ]
+
+
+class _MappedChunk(Sequence[PayloadJson]):
+    """Payloads that stay in their file until they are asked for."""
+
+    __slots__ = ("_bounds", "_payloads")
+
+    def __init__(self, bounds: Rows, payloads: memoryview) -> None:
+        self._bounds = bounds
+        self._payloads = payloads
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> PayloadJson: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[PayloadJson]: ...
+    def __getitem__(self, place: int | slice) -> PayloadJson | list[PayloadJson]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        return bytes(self._payloads[self._bounds[place] : self._bounds[place + 1]])

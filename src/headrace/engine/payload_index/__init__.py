@@ -1,0 +1,1 @@
+"""How does a filter find its rows without looking at every payload?"""

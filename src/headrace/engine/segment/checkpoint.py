@@ -1,0 +1,286 @@
+"""How does a segment get into files, and back, without its log?
+
+A checkpoint is a manifest and the data files it names. It is made of a view, beside
+running writes: append-only arrays are written from where the last checkpoint ended,
+payload groups if they changed, the small changing arrays anew. Only when all files are
+durable does the manifest replace the old one, by one rename; then the log may be cut and
+files that nothing names are removed. The bytes are described in
+`docs/formats/checkpoint.md`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.engine.payload.groups import (
+    GROUP_ROWS,
+    GroupState,
+    encode_group,
+    group_states,
+    mapped_chunks,
+)
+from headrace.engine.payload.store import PayloadTable
+from headrace.engine.segment.segment import Segment, StoredState, View
+from headrace.engine.storage.data_file import (
+    DataFileRef,
+    map_data_file,
+    remove_data_file,
+    write_data_file,
+)
+from headrace.engine.storage.file_ops import FILE_OPS, FileOps, storage_error
+from headrace.engine.storage.files import read_document, write_document
+from headrace.engine.vectors.stored import StoredArray
+from headrace.model.collection_config import PayloadFieldSchema
+from headrace.model.errors import CorruptFile
+from headrace.model.operations import SourceOffset
+
+MANIFEST_NAME = "checkpoint.doc"
+DATA_DIRECTORY = "data"
+
+# Stretches of an array are merged while one is less than this many times the next: then
+# their lengths fall geometrically, and each element is rewritten a logarithmic number of
+# times.
+_STRETCH_RATIO = 2
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """Elements `begin` to `end` of an append-only array, in one file."""
+
+    begin: int
+    end: int
+    file: DataFileRef
+
+
+class PayloadGroup(msgspec.Struct, frozen=True):
+    """The payloads of consecutive rows, in one file."""
+
+    row_count: int
+    file: DataFileRef
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a checkpoint holds.
+
+    Attributes:
+        generation: counts the checkpoints of a collection; begins the names of its files.
+        seq_no: the last log record it includes.
+        row_count: how many rows there are.
+        arrays: by name, the stretches of each append-only array, in order.
+        versions: uint64, one a row.
+        live: one bit a row, `numpy.packbits` order little.
+        payloads: groups, in row order.
+        schema: the payload indexes.
+        source_offsets: how far each source partition has been taken.
+    """
+
+    generation: int
+    seq_no: int
+    row_count: int
+    arrays: dict[str, list[Stretch]]
+    versions: DataFileRef
+    live: DataFileRef
+    payloads: list[PayloadGroup]
+    schema: dict[str, PayloadFieldSchema]
+    source_offsets: list[SourceOffset]
+
+    def files(self) -> Iterator[DataFileRef]:
+        """Every data file it names."""
+        for stretches in self.arrays.values():
+            yield from (stretch.file for stretch in stretches)
+        yield self.versions
+        yield self.live
+        yield from (group.file for group in self.payloads)
+
+
+_NOTHING = Manifest(0, 0, 0, {}, DataFileRef("", 0, 0), DataFileRef("", 0, 0), [], {}, [])
+
+
+class Checkpoints:
+    """The checkpoints of one collection, one after the other. Not thread-safe.
+
+    Args:
+        directory: the collection's; the manifest is in it, the data files in `data/`.
+        ops: the file operations to use.
+    """
+
+    def __init__(self, directory: Path, ops: FileOps = FILE_OPS) -> None:
+        self._manifest_path = directory / MANIFEST_NAME
+        self._directory = directory / DATA_DIRECTORY
+        self._ops = ops
+        self._manifest: Manifest | None = None
+        self._groups: list[GroupState] = []
+        self._generation = 0
+
+    @property
+    def seq_no(self) -> int:
+        """The last log record that the newest checkpoint includes; 0 if there is none."""
+        return self._manifest.seq_no if self._manifest else 0
+
+    def load_into(self, segment: Segment) -> None:
+        """Fill an empty segment from the newest checkpoint, if there is one.
+
+        Every block of every file is verified.
+
+        Raises:
+            CorruptFile: a file is missing or damaged.
+            StorageFailed: the system cannot read one.
+        """
+        try:
+            manifest = read_document(self._manifest_path, Manifest, ops=self._ops)
+        except FileNotFoundError:
+            return
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            refs = {ref.name: ref for ref in manifest.files()}
+            mapped = pool.map(lambda ref: map_data_file(self._directory, ref), refs.values())
+            contents = dict(zip(refs, mapped, strict=True))
+        table: PayloadTable = []
+        for group in manifest.payloads:
+            table.extend(mapped_chunks(contents[group.file.name], group.row_count))
+        for name, (array, _) in segment.stored_arrays().items():
+            stretches = manifest.arrays.get(name)
+            if stretches is None:
+                raise CorruptFile(str(self._manifest_path), 0, f"the array {name}", "none")
+            array.load([contents[stretch.file.name] for stretch in stretches])
+        segment.load_state(
+            StoredState(
+                manifest.seq_no,
+                np.frombuffer(contents[manifest.versions.name], dtype=np.uint64),
+                _unpack(contents[manifest.live.name], manifest.row_count),
+                table,
+                manifest.schema,
+                {taken.partition: taken.next_offset for taken in manifest.source_offsets},
+                {name: _length(stretches) for name, stretches in manifest.arrays.items()},
+            )
+        )
+        self._manifest = manifest
+        self._generation = manifest.generation
+        self._groups = group_states(table, manifest.row_count)
+
+    def write(self, view: View) -> None:
+        """Make a checkpoint of a view; durable when it returns. Writes may go on meanwhile.
+
+        Raises:
+            NoSpace, StorageFailed: the last checkpoint is still the newest.
+        """
+        if not self._directory.exists():
+            self._make_directory()
+        before = self._manifest or _NOTHING
+        self._generation += 1
+        writer = _Writer(self._directory, view, self._generation, self._ops)
+        try:
+            groups = group_states(view.payloads, view.row_count)
+            manifest = Manifest(
+                generation=self._generation,
+                seq_no=view.seq_no,
+                row_count=view.row_count,
+                arrays={
+                    name: writer.stretches(name, stored, before.arrays.get(name, []))
+                    for name, stored in view.segment.stored_arrays().items()
+                },
+                versions=writer.file("versions", [view.segment.versions.view(view.row_count)]),
+                live=writer.file("live", [np.packbits(view.live, bitorder="little")]),
+                payloads=writer.payload_groups(groups, self._groups, before),
+                schema=dict(view.schema),
+                source_offsets=[SourceOffset(*item) for item in view.source_offsets.items()],
+            )
+            self._sync_directory()
+            write_document(self._manifest_path, manifest, self._ops)
+        except BaseException:
+            for name in writer.written:
+                remove_data_file(self._directory / name, self._ops)
+            raise
+        self._manifest, self._groups = manifest, groups
+        self.remove_unnamed_files()
+
+    def forget(self) -> None:
+        """Write the next checkpoint whole: the rows have been renumbered."""
+        self._groups = []
+        if self._manifest is not None:
+            self._manifest = msgspec.structs.replace(self._manifest, arrays={}, payloads=[])
+
+    def remove_unnamed_files(self) -> None:
+        """Remove the data files that the newest manifest does not name."""
+        if not self._directory.exists():
+            return
+        named = {ref.name for ref in self._manifest.files()} if self._manifest else set()
+        for path in self._directory.iterdir():
+            if path.name not in named:
+                remove_data_file(path, self._ops)
+
+    def _make_directory(self) -> None:
+        try:
+            self._ops.mkdir(self._directory)
+            self._ops.fsync_dir(self._directory.parent)
+        except OSError as error:
+            raise storage_error(error, f"creating {self._directory}") from error
+
+    def _sync_directory(self) -> None:
+        try:
+            self._ops.fsync_dir(self._directory)
+        except OSError as error:
+            raise storage_error(error, f"syncing {self._directory}") from error
+
+
+class _Writer:
+    """Writes the files of one checkpoint, and remembers their names."""
+
+    def __init__(self, directory: Path, view: View, generation: int, ops: FileOps) -> None:
+        self._generation = generation
+        self._directory = directory
+        self._view = view
+        self._ops = ops
+        self.written: list[str] = []
+
+    def file(self, what: str, parts: list[NDArray[Any]] | list[bytes]) -> DataFileRef:
+        """Write a data file named after what it holds, the checkpoint and its rank."""
+        name = f"{self._generation:010d}-{len(self.written):06d}-{what}.data"
+        self.written.append(name)
+        buffers = [
+            np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part
+            for part in parts
+            if len(part)
+        ]
+        return write_data_file(self._directory, name, buffers, self._ops)
+
+    def stretches(self, name: str, stored: StoredArray, before: list[Stretch]) -> list[Stretch]:
+        """The stretches of an array: those that stay, and one of all that is new or merged."""
+        end = self._view.row_count if stored.length is None else stored.length
+        kept = list(before)
+        begin = _length(kept)
+        while kept and kept[-1].end - kept[-1].begin < _STRETCH_RATIO * (end - begin):
+            begin = kept.pop().begin
+        if begin < end:
+            what = name.rpartition("/")[2]
+            kept.append(Stretch(begin, end, self.file(what, stored.array.parts(begin, end))))
+        return kept
+
+    def payload_groups(
+        self, groups: list[GroupState], before: list[GroupState], manifest: Manifest
+    ) -> list[PayloadGroup]:
+        """The payload groups: those that did not change stay in their files."""
+        stored = []
+        for rank, group in enumerate(groups):
+            if rank < len(manifest.payloads) and before[rank].is_unchanged(group):
+                stored.append(manifest.payloads[rank])
+            else:
+                ref = self.file("payloads", encode_group(group))
+                stored.append(PayloadGroup(sum(group.lengths), ref))
+        assert all(group.row_count == GROUP_ROWS for group in stored[:-1])
+        return stored
+
+
+def _length(stretches: list[Stretch]) -> int:
+    return stretches[-1].end if stretches else 0
+
+
+def _unpack(content: memoryview, row_count: int) -> NDArray[np.bool_]:
+    bits = np.frombuffer(content, dtype=np.uint8)
+    return np.unpackbits(bits, count=row_count, bitorder="little").astype(np.bool_)

@@ -1,0 +1,140 @@
+"""Checkpoints and compaction run beside reads and writes, and nobody notices."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from headrace.model.collection_config import CollectionConfig, VectorParams
+from headrace.model.operations import DeletePoints, PointSelector
+from headrace.model.points import PointStruct
+from headrace.model.queries import Nearest, Query, Scroll
+from headrace.model.upserts import build_upsert
+from headrace.model.vectors import Distance
+from headrace.service.service import Service
+
+CONFIG = CollectionConfig(
+    vectors={"": VectorParams(4, Distance.DOT)},
+    optimizers_config={"vacuum_min_vector_number": 100},
+)
+COLLECTION = "headrace.engine.collection.collection"
+
+
+def points(begin: int, end: int, value: int) -> list[PointStruct]:
+    payload = orjson.dumps({"value": value, "text": "x" * 200})
+    vector = np.array([value, 1, 2, 3], dtype=np.float32)
+    return [PointStruct(n, {"": vector}, payload) for n in range(begin, end)]
+
+
+def wait_until_idle(service: Service) -> None:
+    """Until the background thread has done what was requested of it, and what followed."""
+    for _ in range(10):
+        done = threading.Event()
+        service._engine._maintenance.request(done.set)
+        assert done.wait(30)
+
+
+def test_a_long_log_is_replaced_by_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{COLLECTION}._CHECKPOINT_WAL_BYTES", 100_000)
+    service = Service.open(tmp_path)
+    service.create_collection("c", CONFIG)
+    for begin in range(0, 3000, 100):
+        service.write("c", [build_upsert(points(begin, begin + 100, 7), CONFIG)])
+    wait_until_idle(service)
+    wal_bytes = sum(path.stat().st_size for path in tmp_path.glob("collections/c/wal/*"))
+    assert wal_bytes < 300_000
+    assert list(tmp_path.glob("collections/c/data/*"))
+    service.close()
+
+    reopened = Service.open(tmp_path)
+    assert reopened.count("c") == 3000
+    assert len(reopened.query("c", Query(query=Nearest(5), limit=5000))) == 2999
+    reopened.close()
+
+
+def test_deleted_points_give_their_space_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{COLLECTION}._CHECKPOINT_WAL_BYTES", 100_000)
+    service = Service.open(tmp_path)
+    service.create_collection("c", CONFIG)
+    for begin in range(0, 5000, 500):
+        service.write("c", [build_upsert(points(begin, begin + 500, 7), CONFIG)])
+    wait_until_idle(service)
+    before = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+
+    service.write("c", [DeletePoints(PointSelector(ids=tuple(range(4500))))])
+    wait_until_idle(service)
+
+    assert service._engine.collection("c").view.row_count == 500
+    after = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert after < before / 4
+    assert service.count("c") == 500
+    service.close()
+
+
+def test_background_work_beside_readers_and_writers_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{COLLECTION}._CHECKPOINT_WAL_BYTES", 50_000)
+    monkeypatch.setattr(f"{COLLECTION}._COMPACTION_PAUSE", 0.0)
+    service = Service.open(tmp_path)
+    service.create_collection("c", CONFIG)
+    service.write("c", [build_upsert(points(0, 200, 0), CONFIG)])
+    stop = threading.Event()
+    failures: list[str] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            records = service.scroll("c", Scroll(limit=500)).records
+            values = {orjson.loads(record.payload or b"")["value"] for record in records}
+            if len(records) != 200 or len(values) != 1:
+                failures.append(f"{len(records)} points, values {values}")
+            if len(service.query("c", Query(query=Nearest(3), limit=500))) != 199:
+                failures.append("a query by id missed a point")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for value in range(1, 200):
+        service.write("c", [build_upsert(points(0, 200, value), CONFIG)])
+    stop.set()
+    reader.join(30)
+    wait_until_idle(service)
+    generations = service._engine.collection("c")._checkpoints._generation
+    service.close()
+
+    assert failures == []
+    assert generations > 3
+    reopened = Service.open(tmp_path)
+    records = reopened.scroll("c", Scroll(limit=500)).records
+    assert [orjson.loads(r.payload or b"")["value"] for r in records] == [199] * 200
+    reopened.close()
+
+
+def test_closing_does_not_wait_for_queued_work(tmp_path: Path) -> None:
+    service = Service.open(tmp_path)
+    started, release = threading.Event(), threading.Event()
+    ran: list[int] = []
+
+    def block() -> None:
+        started.set()
+        release.wait(30)
+
+    maintenance = service._engine._maintenance
+    maintenance.request(block)
+    assert started.wait(30)
+    maintenance.request(lambda: ran.append(1))
+    closer = threading.Thread(target=service.close)
+    closer.start()
+    time.sleep(0.05)
+    release.set()
+    closer.join(30)
+    assert not closer.is_alive()
+    assert ran == []
