@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 KEEP ?=
 
-.PHONY: demo test test-slow check format bench clean
+.PHONY: demo test test-slow test-clients check format bench clean
 
 # The stamp is remade whenever the dependencies change.
 $(VENV)/installed: pyproject.toml
@@ -17,10 +17,13 @@ demo: $(VENV)/installed
 	$(BIN)/headrace demo $(if $(KEEP),--keep)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not clients"
 
 test-slow: $(VENV)/installed
 	$(BIN)/python -m pytest -m slow
+
+test-clients: $(VENV)/installed
+	$(BIN)/python -m pytest -m clients
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

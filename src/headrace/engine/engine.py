@@ -2,7 +2,10 @@
 
     lock                    held by the one process that owns the directory
     source_positions.doc    how far each source has been taken, in all collections
+    aliases.doc             the second names of collections
+    settings-<name>.doc     what else the layer above keeps
     collections/<name>/     one collection: collection.doc (its name and configuration), wal/
+    snapshots/              copies of collections, see `engine.snapshot.store`
 
 A collection appears and disappears by one rename, so that a crash leaves it whole or
 gone; what a crash left half-made is removed at the next open.
@@ -13,14 +16,23 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 from uuid import uuid4
 
-import msgspec
-
+from headrace.engine.aliases import Aliases
 from headrace.engine.collection.collection import WAL_DIRECTORY, Collection
+from headrace.engine.collection.document import (
+    COLLECTION_DOCUMENT,
+    CollectionDocument,
+    read_collection_document,
+)
 from headrace.engine.collection.maintenance import Maintenance
+from headrace.engine.collection.read_only import ReadOnlyCollection
+from headrace.engine.snapshot.create import create_full_snapshot, create_snapshot
+from headrace.engine.snapshot.restore import RestoredCollection, restore_collection
+from headrace.engine.snapshot.store import SnapshotStore
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps, storage_error
 from headrace.engine.storage.files import (
     collection_directory_name,
@@ -30,45 +42,78 @@ from headrace.engine.storage.files import (
 )
 from headrace.engine.storage.lock import DirectoryLock
 from headrace.engine.storage.wal import Wal
+from headrace.engine.vector_index.builder import IndexBuilder
+from headrace.model.aliases import AliasAction, AliasDescription
+from headrace.model.collection_changes import CollectionChange, changed_config
 from headrace.model.collection_config import CollectionConfig
-from headrace.model.errors import AlreadyExists, CorruptFile, Unavailable, collection_not_found
-from headrace.model.operations import SourceOffset, SourcePartition
+from headrace.model.errors import (
+    AlreadyExists,
+    CorruptFile,
+    Forbidden,
+    NotFound,
+    StorageFailed,
+    Unavailable,
+    WrongInput,
+    collection_not_found,
+)
+from headrace.model.operations import (
+    Operation,
+    RewindSource,
+    SourceOffset,
+    SourcePartition,
+    WriteBatch,
+)
+from headrace.model.snapshots import SnapshotDescription
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _MAKING_PREFIX = ".making-"
 _DELETED_PREFIX = ".deleted-"
-_COLLECTION_DOCUMENT = "collection.doc"
-
-
-class _Document(msgspec.Struct, frozen=True):
-    """The content of collection.doc."""
-
-    name: str
-    config: CollectionConfig
+_REPLACED_PREFIX = ".replaced-"
 
 
 class Engine:
-    """An opened data directory and its collections; thread-safe. Use `Engine.open`."""
+    """An opened data directory and its collections; thread-safe. Use `Engine.open`.
 
-    def __init__(self, directory: Path, lock: DirectoryLock, ops: FileOps) -> None:
+    Attributes:
+        snapshots: the snapshots that are kept in the directory.
+    """
+
+    def __init__(self, directory: Path, lock: DirectoryLock | None, ops: FileOps) -> None:
         self._directory = directory
         self._ops = ops
         self._maintenance = Maintenance()
+        self._builder = IndexBuilder()
         self._lock = lock
         self._collections: dict[str, Collection] = {}
         self._changing = threading.Lock()
+        self.snapshots = SnapshotStore(directory / "snapshots", ops)
+        # One snapshot is made or restored at a time; taken before `_changing`.
+        self._snapshotting = threading.Lock()
+        self._is_stopping = False
         self._closed = False
         self._positions: dict[SourcePartition, int] = {}
+        self._aliases = Aliases(directory / "aliases.doc", ops)
 
     @classmethod
-    def open(cls, directory: Path, ops: FileOps = FILE_OPS) -> Engine:
+    def open(cls, directory: Path, ops: FileOps = FILE_OPS, *, read_only: bool = False) -> Engine:
         """Open or create a data directory, replaying the log of each collection.
 
+        Args:
+            directory: where it is.
+            ops: the file operations to use.
+            read_only: take no lock and change nothing, so that this works beside the
+                owner; shows what was stored at this moment, and refuses writes.
+
         Raises:
-            DirectoryInUse: another process has it open.
+            DirectoryInUse: another process has it open, and this is not for reading only.
             CorruptFile: a file is damaged beyond a torn tail.
+            NotFound: there is no data directory, and this is for reading only.
         """
+        if read_only:
+            return cls._open_read_only(directory, ops)
         try:
             (directory / "collections").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -81,34 +126,55 @@ class Engine:
             raise
         return engine
 
+    @classmethod
+    def _open_read_only(cls, directory: Path, ops: FileOps) -> Engine:
+        if not (directory / "collections").is_dir():
+            raise NotFound(f"{directory} is not a data directory: it has no `collections` in it")
+        engine = cls(directory, None, ops)
+        try:
+            engine._read_positions()
+            for path in stored_collections(directory):
+                engine._load_read_only(path)
+            engine._aliases.load(engine._collections)
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
     def close(self) -> None:
-        """Finish running writes, then release the directory."""
-        with self._changing:
+        """Finish running writes, give up running snapshots, then release the directory."""
+        self._is_stopping = True
+        with self._snapshotting, self._changing:
             if self._closed:
                 return
             self._closed = True
             self._maintenance.close()
             for collection in self._collections.values():
                 collection.close()
-            self._lock.release()
+            self._builder.close()
+            if self._lock is not None:
+                self._lock.release()
 
     def create_collection(self, name: str, config: CollectionConfig) -> None:
         """Make a collection; it is there after a crash once this has returned.
 
         Raises:
-            AlreadyExists: the name is taken.
+            AlreadyExists: a collection has the name.
+            WrongInput: an alias has the name.
             NoSpace, StorageFailed: nothing was made.
         """
         with self._changing:
             self._check_open()
             if name in self._collections:
                 raise AlreadyExists(f"Collection `{name}` already exists!")
+            self._check_no_alias(name)
             parent = self._directory / "collections"
             making = parent / f"{_MAKING_PREFIX}{uuid4().hex}"
             directory = parent / collection_directory_name(name)
             try:
                 self._ops.mkdir(making)
-                write_document(making / _COLLECTION_DOCUMENT, _Document(name, config), self._ops)
+                document = CollectionDocument(name, config)
+                write_document(making / COLLECTION_DOCUMENT, document, self._ops)
                 Wal.create(making / WAL_DIRECTORY, ops=self._ops).close()
                 self._ops.rename(making, directory)
                 self._ops.fsync_dir(parent)
@@ -117,7 +183,10 @@ class Engine:
             self._collections[name] = self._open_collection(name, directory, config)
 
     def delete_collection(self, name: str) -> bool:
-        """Delete a collection and its files; False if there is none."""
+        """Delete a collection, its files and aliases; False if there is none.
+
+        An alias is not resolved.
+        """
         with self._changing:
             self._check_open()
             collection = self._collections.pop(name, None)
@@ -131,23 +200,131 @@ class Engine:
                 self._ops.fsync_dir(parent)
             except OSError as error:
                 raise storage_error(error, f"deleting {name}") from error
+            # A crash before this leaves aliases of nothing, which are dropped at the next open.
+            self._aliases.drop_collection(name)
             shutil.rmtree(deleted, ignore_errors=True)
             return True
 
+    def change_config(self, name: str, change: CollectionChange) -> None:
+        """Change a collection's configuration; durable when it returns.
+
+        Raises:
+            NotFound: no such collection or alias.
+            UnknownVectorName: the change names a vector that the collection lacks.
+            NoSpace, StorageFailed: nothing was changed.
+        """
+        with self._changing:
+            self._check_open()
+            collection = self.collection(name)
+            config = changed_config(collection.config, change)
+            directory = self._directory / "collections" / collection_directory_name(collection.name)
+            document = CollectionDocument(collection.name, config)
+            write_document(directory / COLLECTION_DOCUMENT, document, self._ops)
+            collection.config = config
+
+    def create_snapshot(self, collection_name: str) -> SnapshotDescription:
+        """Store a snapshot of a collection, beside running writes; durable when it returns.
+
+        It holds every write that was acknowledged before the call.
+
+        Raises:
+            NotFound: no such collection or alias.
+            CorruptFile: a file of the collection is damaged; nothing was stored.
+            NoSpace, StorageFailed: nothing was stored.
+        """
+        with self._snapshotting:
+            self._check_running()
+            collection = self.collection(collection_name)
+            return create_snapshot(self.snapshots, collection, self._ops, self._check_running)
+
+    def create_full_snapshot(self) -> SnapshotDescription:
+        """Store a snapshot of all collections and the documents beside them.
+
+        Raises: as `create_snapshot`.
+        """
+        with self._snapshotting:
+            self._check_running()
+            documents = sorted(self._directory.glob("*.doc"))
+            with self._changing:
+                collections = list(self._collections.values())
+            return create_full_snapshot(
+                self.snapshots, collections, documents, self._ops, self._check_running
+            )
+
+    def restore_collection(self, name: str, archive: Path) -> None:
+        """Make a collection out of a snapshot, or replace it by that; durable when it returns.
+
+        After a crash the collection is as before, or restored. Where sources wrote into
+        it, their positions go back to what the snapshot had taken.
+
+        Raises:
+            WrongInput: the snapshot is damaged, or does not fit; nothing was changed.
+            NoSpace, StorageFailed: nothing was changed.
+        """
+        with self._snapshotting:
+            self._check_running()
+            self._check_no_alias(name)
+            parent = self._directory / "collections"
+            making = parent / f"{_MAKING_PREFIX}{uuid4().hex}"
+            try:
+                restored = restore_collection(archive, name, making, self._ops, self._check_running)
+                with self._changing:
+                    self._check_no_alias(name)
+                    self._put_in_place(name, making, restored)
+            except BaseException:
+                shutil.rmtree(making, ignore_errors=True)
+                raise
+
+    def change_aliases(self, actions: Sequence[AliasAction]) -> None:
+        """Take actions in order, as one change; durable when it returns.
+
+        Raises:
+            NotFound: a collection or an alias is missing; nothing was changed.
+            AlreadyExists: an alias would have the name of a collection; nothing was changed.
+            NoSpace, StorageFailed: nothing was changed.
+        """
+        with self._changing:
+            self._check_open()
+            self._aliases.change(actions, self._collections)
+
+    def aliases(self) -> list[AliasDescription]:
+        """All aliases, sorted by name."""
+        return self._aliases.descriptions()
+
     def collection(self, name: str) -> Collection:
-        """An open collection; raises NotFound."""
+        """An open collection, by its name or an alias of it; raises NotFound."""
         try:
-            return self._collections[name]
+            return self._collections[self._aliases.resolve(name)]
         except KeyError:
             raise collection_not_found(name) from None
 
     def has_collection(self, name: str) -> bool:
-        """Whether a collection has this name."""
-        return name in self._collections
+        """Whether a collection or an alias has this name."""
+        return self._aliases.resolve(name) in self._collections
 
     def collection_names(self) -> list[str]:
         """All names, sorted."""
         return sorted(self._collections)
+
+    @property
+    def directory(self) -> Path:
+        """The data directory."""
+        return self._directory
+
+    def read_settings(self, name: str, kind: type[T]) -> T | None:
+        """Settings that the layer above stored under a plain name; None if it never did.
+
+        Raises:
+            CorruptFile: the document is damaged, or of another kind.
+        """
+        path = self._settings_path(name)
+        return read_document(path, kind, ops=self._ops) if path.exists() else None
+
+    def write_settings(self, name: str, settings: object) -> None:
+        """Store settings under a plain name; durable when it returns."""
+        with self._changing:
+            self._check_open()
+            write_document(self._settings_path(name), settings, self._ops)
 
     def source_positions(self, source: str) -> dict[SourcePartition, int]:
         """The offsets before which everything from a source is durable, by partition."""
@@ -163,9 +340,40 @@ class Engine:
         with self._changing:
             self._check_open()
             changed = self._positions | {p.partition: p.next_offset for p in positions}
-            document = [SourceOffset(*item) for item in changed.items()]
-            write_document(self._positions_path, document, self._ops)
-            self._positions = changed
+            self._store_positions(changed)
+
+    def move_source(self, moved: Mapping[SourcePartition, int | None]) -> None:
+        """Make a source be read again from other offsets on, or from its start if None.
+
+        The positions first: what a crash leaves undone then is only that a collection skips
+        what it already has, and the call can be repeated.
+
+        Raises:
+            NoSpace, StorageFailed: a log could not be written; call again.
+        """
+        with self._changing:
+            self._check_open()
+            kept = {one: at for one, at in self._positions.items() if one not in moved}
+            given = {one: at for one, at in moved.items() if at is not None}
+            self._store_positions(kept | given)
+            collections = list(self._collections.values())
+        for collection in collections:
+            taken = collection.source_offsets()
+            rewinds: list[Operation] = [
+                RewindSource(partition, at or 0)
+                for partition, at in moved.items()
+                if taken.get(partition, 0) > (at or 0)
+            ]
+            if rewinds:
+                collection.write(WriteBatch(rewinds))
+
+    def _store_positions(self, positions: dict[SourcePartition, int]) -> None:
+        document = [SourceOffset(*item) for item in positions.items()]
+        write_document(self._positions_path, document, self._ops)
+        self._positions = positions
+
+    def _settings_path(self, name: str) -> Path:
+        return self._directory / f"settings-{name}.doc"
 
     @property
     def _positions_path(self) -> Path:
@@ -174,27 +382,153 @@ class Engine:
     def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("The data directory is closed")
+        self.check_writable()
+
+    def check_writable(self) -> None:
+        """Refuse a change to a directory that another process owns.
+
+        Raises:
+            Forbidden: it was opened for reading only.
+        """
+        if self._lock is None:
+            raise Forbidden(f"{self._directory} is open for reading only: write through its owner")
+
+    def _check_running(self) -> None:
+        if self._is_stopping:
+            raise Unavailable("The data directory is being closed")
+        self.check_writable()
+
+    def _check_no_alias(self, name: str) -> None:
+        if self._aliases.resolve(name) != name:
+            raise WrongInput(
+                f"Can't create collection with name {name}. Alias with the same name already exists"
+            )
+
+    def _put_in_place(self, name: str, making: Path, restored: RestoredCollection) -> None:
+        """Give a made directory its name, in the place of the collection that has it.
+
+        From the first rename to the second the collection is missing; what an opening
+        finds then, it takes back.
+        """
+        existing = self._collections.get(name)
+        if existing is not None:
+            _check_same_vectors(existing.config, restored.config)
+        self._take_positions_back(existing, restored)
+        parent = self._directory / "collections"
+        directory = parent / collection_directory_name(name)
+        replaced = parent / f"{_REPLACED_PREFIX}{directory.name}"
+        deleted = parent / f"{_DELETED_PREFIX}{uuid4().hex}"
+        try:
+            if existing is not None:
+                existing.close()
+                self._ops.rename(directory, replaced)
+            self._ops.rename(making, directory)
+            self._ops.fsync_dir(parent)
+            if existing is not None:
+                self._ops.rename(replaced, deleted)
+                self._ops.fsync_dir(parent)
+        except OSError as error:
+            if existing is not None and not directory.exists():
+                self._ops.rename(replaced, directory)
+            raise storage_error(error, f"restoring {directory}") from error
+        finally:
+            # Until here the old one is still read; now whichever is there is opened.
+            if directory.exists():
+                self._load_collection(directory)
+        shutil.rmtree(deleted, ignore_errors=True)
+
+    def _take_positions_back(
+        self, existing: Collection | None, restored: RestoredCollection
+    ) -> None:
+        """Let sources come again with what the restored collection has not taken.
+
+        What only the collection that is replaced had taken must come again from the start.
+        """
+        taken = restored.source_offsets
+        lost = existing.source_offsets().keys() - taken.keys() if existing is not None else set()
+        positions = {
+            partition: min(position, taken.get(partition, position))
+            for partition, position in self._positions.items()
+            if partition not in lost
+        }
+        if positions != self._positions:
+            self._store_positions(positions)
 
     def _load(self) -> None:
         remove_temporary_files(self._directory, self._ops)
-        if self._positions_path.exists():
-            positions = read_document(self._positions_path, list[SourceOffset], ops=self._ops)
-            self._positions = {p.partition: p.next_offset for p in positions}
+        self._read_positions()
+        self.snapshots.clear()
+        self._take_back_replaced()
         for directory in sorted((self._directory / "collections").iterdir()):
             if directory.name.startswith((_MAKING_PREFIX, _DELETED_PREFIX)):
                 logger.info("removing %s, left by an interrupted change", directory)
                 shutil.rmtree(directory)
                 continue
             self._load_collection(directory)
+        self._aliases.load(self._collections)
+
+    def _read_positions(self) -> None:
+        if self._positions_path.exists():
+            positions = read_document(self._positions_path, list[SourceOffset], ops=self._ops)
+            self._positions = {p.partition: p.next_offset for p in positions}
+
+    def _load_read_only(self, directory: Path) -> None:
+        """Open a collection beside its owner; one that is deleted meanwhile is not there."""
+        try:
+            document = read_collection_document(directory, self._ops)
+            collection = ReadOnlyCollection(
+                document.name, directory, document.config, self._builder, self._ops
+            )
+        except (CorruptFile, StorageFailed, FileNotFoundError):
+            if directory.exists():
+                raise
+            return
+        self._collections[document.name] = collection
 
     def _open_collection(self, name: str, directory: Path, config: CollectionConfig) -> Collection:
-        return Collection(name, directory, config, self._maintenance, self._ops)
+        return Collection(name, directory, config, self._maintenance, self._builder, self._ops)
+
+    def _take_back_replaced(self) -> None:
+        """Finish or undo what `_put_in_place` was interrupted in."""
+        parent = self._directory / "collections"
+        for replaced in parent.glob(f"{_REPLACED_PREFIX}*"):
+            directory = parent / replaced.name.removeprefix(_REPLACED_PREFIX)
+            is_finished = directory.exists()
+            target = parent / f"{_DELETED_PREFIX}{uuid4().hex}" if is_finished else directory
+            logger.info("restoring %s was interrupted: moving %s", directory.name, replaced)
+            try:
+                self._ops.rename(replaced, target)
+                self._ops.fsync_dir(parent)
+            except OSError as error:
+                raise storage_error(error, f"moving {replaced}") from error
 
     def _load_collection(self, directory: Path) -> None:
-        path = directory / _COLLECTION_DOCUMENT
-        try:
-            document = read_document(path, _Document, ops=self._ops)
-        except FileNotFoundError:
-            raise CorruptFile(str(path), 0, "the document of a collection", "no file") from None
+        remove_temporary_files(directory, self._ops)
+        document = read_collection_document(directory, self._ops)
         collection = self._open_collection(document.name, directory, document.config)
         self._collections[document.name] = collection
+
+
+def stored_collections(directory: Path) -> list[Path]:
+    """The directories of the collections of a data directory, sorted; changes nothing.
+
+    Where a restore was interrupted between its two renames, the old one counts.
+    """
+    found: dict[str, Path] = {}
+    for path in (directory / "collections").iterdir():
+        if path.name.startswith(_REPLACED_PREFIX):
+            found.setdefault(path.name.removeprefix(_REPLACED_PREFIX), path)
+        elif not path.name.startswith("."):
+            found[path.name] = path
+    return [found[name] for name in sorted(found)]
+
+
+def _check_same_vectors(existing: CollectionConfig, restored: CollectionConfig) -> None:
+    """Refuse, as Qdrant does, what would change what a collection's vectors are."""
+    for what in ("vectors", "sparse_vectors"):
+        old, new = getattr(existing, what), getattr(restored, what)
+        if old != new:
+            raise WrongInput(
+                "Snapshot is not compatible with existing collection: "
+                f"Collection {what}: {old} Snapshot {what}: {new}"
+            )

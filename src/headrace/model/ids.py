@@ -14,11 +14,10 @@ PointId = int | UUID
 POINT_ID_NUMBER_MAX = 2**64 - 1
 
 # The spellings that Qdrant takes: hyphenated, 32 hex digits, urn:uuid:, braces.
+_HEX = "[0-9a-fA-F]"
+_HYPHENATED = f"{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}"
 _UUID_TEXT = re.compile(
-    r"(?:urn:uuid:)?(?:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
-    r"|\{[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\}"
-    r"|[0-9a-f]{32}",
-    re.IGNORECASE,
+    rf"(?:urn:uuid:)?{_HYPHENATED}|\{{{_HYPHENATED}\}}|{_HEX}{{32}}",
 )
 
 

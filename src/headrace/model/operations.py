@@ -119,20 +119,6 @@ class DropPayloadIndex(msgspec.Struct, frozen=True, tag="drop_payload_index"):
     key: str
 
 
-Operation = (
-    UpsertPoints
-    | DeletePoints
-    | UpdateVectors
-    | DeleteVectors
-    | SetPayload
-    | OverwritePayload
-    | DeletePayload
-    | ClearPayload
-    | CreatePayloadIndex
-    | DropPayloadIndex
-)
-
-
 class SourcePartition(msgspec.Struct, frozen=True, array_like=True):
     """One ordered stream that writes arrive from, such as a topic partition.
 
@@ -152,6 +138,34 @@ class SourceOffset(msgspec.Struct, frozen=True, array_like=True):
 
     partition: SourcePartition
     next_offset: int
+
+
+class RewindSource(msgspec.Struct, frozen=True, tag="rewind_source"):
+    """Take a source's writes again from an earlier offset on.
+
+    Attributes:
+        partition: of the source.
+        next_offset: what the collection has taken from here on counts as not taken; a
+            collection that has taken less stays as it is.
+    """
+
+    partition: SourcePartition
+    next_offset: int
+
+
+Operation = (
+    UpsertPoints
+    | DeletePoints
+    | UpdateVectors
+    | DeleteVectors
+    | SetPayload
+    | OverwritePayload
+    | DeletePayload
+    | ClearPayload
+    | CreatePayloadIndex
+    | DropPayloadIndex
+    | RewindSource
+)
 
 
 class WriteBatch(msgspec.Struct, frozen=True, eq=False, omit_defaults=True):

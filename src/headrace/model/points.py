@@ -6,7 +6,7 @@ import msgspec
 
 from headrace.model.ids import PointId
 from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
-from headrace.model.vectors import Vector
+from headrace.model.vectors import Vector, VectorBatch
 
 
 class PointStruct(msgspec.Struct, frozen=True, eq=False):
@@ -58,3 +58,17 @@ class ScrollPage(msgspec.Struct, frozen=True, eq=False):
 
     records: list[Record]
     next_id: PointId | None
+
+
+class PointColumns(msgspec.Struct, frozen=True, eq=False):
+    """Stored points as flat arrays, in the form in which `UpsertPoints` takes them.
+
+    Attributes:
+        ids: one per point.
+        vectors: by vector name; a point may lack any of them. Arrays are the reader's own.
+        payloads: one JSON object per point; None if they were not asked for.
+    """
+
+    ids: list[PointId]
+    vectors: dict[str, VectorBatch]
+    payloads: list[PayloadJson] | None

@@ -44,11 +44,19 @@ ALL_VECTORS = VectorSelection(enabled=True)
 
 
 class SearchParams(msgspec.Struct, frozen=True):
-    """Hints for the search: `exact` skips graphs; `hnsw_ef` widens their walk."""
+    """Hints for the search: `exact` skips graphs; `hnsw_ef` widens their walk.
+
+    Attributes:
+        oversampling: how many times the limit a quantised search considers.
+    """
 
     hnsw_ef: int | None = None
     exact: bool = False
     indexed_only: bool = False
+    oversampling: float | None = None
+
+
+DEFAULT_SEARCH_PARAMS = SearchParams()
 
 
 class Mmr(msgspec.Struct, frozen=True):

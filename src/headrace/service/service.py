@@ -7,21 +7,24 @@ ones in threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from headrace.engine.collection.collection import Collection
+from headrace.engine.collection.columns import retrieve_columns
 from headrace.engine.engine import Engine
-from headrace.engine.query.matrix import MatrixRow
+from headrace.engine.query.columns import ColumnScan, scan_columns
+from headrace.engine.query.matrix import MatrixRow as MatrixRow
+from headrace.engine.query.plan import StagePlan as StagePlan
 from headrace.engine.segment.segment import View
-from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
-from headrace.model.errors import NotFound
+from headrace.model.aliases import AliasAction, AliasDescription
+from headrace.model.collection_changes import CollectionChange
+from headrace.model.collection_config import CollectionConfig
+from headrace.model.errors import BadRequest, NotFound
 from headrace.model.filters import Filter
-from headrace.model.ids import PointId, as_point_id
+from headrace.model.ids import PointId
 from headrace.model.operations import Operation, SourceOffset, SourcePartition, WriteBatch
-from headrace.model.points import PointGroup, Record, ScoredPoint, ScrollPage
+from headrace.model.points import PointColumns, PointGroup, Record, ScoredPoint, ScrollPage
 from headrace.model.queries import (
     Facet,
     FacetHit,
@@ -33,23 +36,15 @@ from headrace.model.queries import (
     Scroll,
     VectorSelection,
 )
-
-
-class PayloadIndexInfo(msgspec.Struct, frozen=True):
-    """One entry of `payload_schema`: the index and how many points have a value in it."""
-
-    schema: PayloadFieldSchema
-    points: int
-
-
-class CollectionInfo(msgspec.Struct, frozen=True):
-    """A collection as its info call shows it."""
-
-    config: CollectionConfig
-    points_count: int
-    indexed_vectors_count: int
-    segments_count: int
-    payload_schema: dict[str, PayloadIndexInfo]
+from headrace.model.query_rules import check_query
+from headrace.model.snapshots import SnapshotUrls
+from headrace.service.collection_info import CollectionInfo as CollectionInfo
+from headrace.service.collection_info import PayloadIndexInfo as PayloadIndexInfo
+from headrace.service.collection_info import collection_info
+from headrace.service.gate import Gate
+from headrace.service.group_lookup import joined, lookup_ids
+from headrace.service.quotas import Quotas
+from headrace.service.snapshots import Snapshots
 
 
 class Service:
@@ -57,20 +52,40 @@ class Service:
 
     Args:
         engine: an open engine; the service's owner closes it.
+        snapshot_urls: from which URLs snapshots may be restored.
+
+    Attributes:
+        snapshots: what can be done with snapshots.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, snapshot_urls: SnapshotUrls = SnapshotUrls.OFF) -> None:
         self._engine = engine
+        self._quotas = Quotas(engine)
+        self._gate = Gate(self._quotas)
+        self.snapshots = Snapshots(engine, snapshot_urls, self._gate.forget)
 
     @classmethod
-    def open(cls, path: Path | str) -> Service:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        snapshot_urls: SnapshotUrls = SnapshotUrls.OFF,
+        read_only: bool = False,
+    ) -> Service:
         """Open or create the data directory at `path`, replaying its logs.
 
+        Args:
+            path: the directory.
+            snapshot_urls: from which URLs snapshots may be restored.
+            read_only: take no lock and change nothing, so that this works beside the
+                owner; shows what was stored at this moment, and refuses writes.
+
         Raises:
-            DirectoryInUse: another process has it open.
+            DirectoryInUse: another process has it open, and this is not for reading only.
             CorruptFile: a file is damaged beyond a torn tail.
+            NotFound: there is no data directory, and this is for reading only.
         """
-        return cls(Engine.open(Path(path)))
+        return cls(Engine.open(Path(path), read_only=read_only), snapshot_urls)
 
     def close(self) -> None:
         """Finish running writes, release the directory."""
@@ -87,15 +102,45 @@ class Service:
         self._engine.create_collection(name, config)
 
     def delete_collection(self, name: str) -> bool:
-        """Delete a collection and its files; False if there was none."""
+        """Delete a collection, its files and its aliases; False if there was none.
+
+        An alias is not resolved.
+        """
+        self._gate.forget(name)
         return self._engine.delete_collection(name)
+
+    def change_collection(self, name: str, change: CollectionChange) -> None:
+        """Change a collection's configuration; durable when it returns.
+
+        Raises:
+            NotFound: no such collection.
+            UnknownVectorName: the change names a vector that the collection lacks.
+        """
+        self._engine.change_config(name, change)
+
+    def change_aliases(self, actions: Sequence[AliasAction]) -> None:
+        """Take actions in order, all or none; durable when it returns.
+
+        Raises:
+            NotFound: the collection of a new alias, or the alias to rename, is missing.
+            AlreadyExists: an alias would have the name of a collection.
+        """
+        self._engine.change_aliases(actions)
+
+    def aliases(self, collection_name: str | None = None) -> list[AliasDescription]:
+        """The aliases of one collection or of all, sorted by name."""
+        return [
+            alias
+            for alias in self._engine.aliases()
+            if collection_name in (None, alias.collection_name)
+        ]
 
     def collection_names(self) -> list[str]:
         """The names of all collections, sorted."""
         return self._engine.collection_names()
 
     def collection_exists(self, name: str) -> bool:
-        """Whether a collection has this name."""
+        """Whether a collection or an alias has this name."""
         return self._engine.has_collection(name)
 
     def collection_config(self, name: str) -> CollectionConfig:
@@ -112,17 +157,62 @@ class Service:
         Raises:
             NotFound: no such collection.
         """
-        collection = self._collection(name)
-        return CollectionInfo(
-            config=collection.config,
-            points_count=collection.points_count(),
-            indexed_vectors_count=collection.indexed_vectors_count(),
-            segments_count=1,
-            payload_schema={
-                key: PayloadIndexInfo(schema, collection.indexed_points_count(key))
-                for key, schema in collection.payload_schema().items()
-            },
-        )
+        return collection_info(self._collection(name))
+
+    def is_indexing(self, name: str) -> bool:
+        """Whether graphs are made for vectors that are searched exactly so far.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return self._collection(name).is_indexing()
+
+    def points_count(self, collection_name: str) -> int:
+        """How many points a collection has; costs nothing, and no limit counts it.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return self._collection(collection_name).points_count()
+
+    def points_counts(self) -> dict[str, int]:
+        """How many points each collection has, by name."""
+        return {name: self.points_count(name) for name in self.collection_names()}
+
+    def last_operation_id(self, collection_name: str) -> int:
+        """The seq_no of the newest log record of a collection.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return self._collection(collection_name).view.seq_no
+
+    @property
+    def directory(self) -> Path:
+        """The data directory."""
+        return self._engine.directory
+
+    def has_points(self, collection_name: str, filter: Filter) -> bool:
+        """Whether some point passes a filter; for the server's own use: no limit counts it.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return self._collection(collection_name).count(filter) > 0
+
+    def check_timeout(self, collection_name: str, timeout_s: int | None) -> None:
+        """Refuse a request's timeout that the collection's strict mode does not allow.
+
+        Raises:
+            NotFound: no such collection.
+            BadRequest: it is too long.
+        """
+        self._gate.check_timeout(self._collection(collection_name), timeout_s)
+
+    @property
+    def quotas(self) -> Quotas:
+        """The limits of this machine's memory and disk."""
+        return self._quotas
 
     # Writes
 
@@ -146,10 +236,13 @@ class Service:
         Raises:
             NotFound: no such collection, or an explicit id that is not stored.
             WrongInput: an operation does not fit the collection; nothing was applied.
-            NoSpace, StorageFailed: the log could not be written; nothing was applied.
+            BadRequest, RateLimited: the collection's strict mode refuses it.
+            NoSpace, StorageFailed: the log could not be written, or a quota is reached;
+                nothing was applied.
         """
-        batch = WriteBatch(list(operations), list(source_offsets))
-        return self._collection(collection_name).write(batch)
+        collection = self._collection(collection_name)
+        self._gate.check_write(collection, operations)
+        return collection.write(WriteBatch(list(operations), list(source_offsets)))
 
     def source_offsets(self, collection_name: str) -> dict[SourcePartition, int]:
         """How far each source partition has been taken into a collection (next offset).
@@ -175,6 +268,20 @@ class Service:
         """
         self._engine.set_source_positions(positions)
 
+    def move_source(self, moved: Mapping[SourcePartition, int | None]) -> None:
+        """Make a source be read again from other offsets on, while nobody reads it.
+
+        Collections forget that they took what comes again. Durable when it returns.
+
+        Args:
+            moved: by partition the next offset to read; None for what the reader starts at
+                when it never read the partition.
+
+        Raises:
+            NoSpace, StorageFailed: a log could not be written; call again.
+        """
+        self._engine.move_source(moved)
+
     # Reads
 
     def retrieve(
@@ -190,14 +297,57 @@ class Service:
             NotFound: no such collection.
             UnknownVectorName: `with_vectors` names a vector the collection lacks.
         """
-        return self._collection(collection_name).retrieve(ids, with_payload, with_vectors)
+        collection = self._collection(collection_name)
+        self._gate.check_read(collection, cost=max(1, len(ids)))
+        return collection.retrieve(ids, with_payload, with_vectors)
+
+    def retrieve_columns(
+        self,
+        collection_name: str,
+        ids: Sequence[PointId],
+        with_payload: bool,
+        with_vectors: VectorSelection,
+    ) -> PointColumns:
+        """As `retrieve`, as flat arrays.
+
+        Raises: as `retrieve`.
+        """
+        collection = self._collection(collection_name)
+        self._gate.check_read(collection, cost=max(1, len(ids)))
+        return retrieve_columns(collection, ids, with_payload, with_vectors)
+
+    def scan_columns(
+        self,
+        collection_name: str,
+        filter: Filter | None,
+        with_payload: bool,
+        with_vectors: VectorSelection,
+        points_max: int,
+    ) -> ColumnScan:
+        """All points that pass a filter, in pieces of at most `points_max`, in stored order.
+
+        All pieces show the collection as it is when this returns, whatever is written then.
+
+        Raises: as `retrieve`.
+        """
+        collection = self._collection(collection_name)
+        self._gate.check_read(collection, filter)
+        return scan_columns(collection.view, filter, with_payload, with_vectors, points_max)
 
     def scroll(self, collection_name: str, scroll: Scroll) -> ScrollPage:
         """One page of points in id order.
 
         Raises: as `retrieve`.
         """
-        return self._collection(collection_name).scroll(scroll)
+        if scroll.order_by is not None and scroll.start_id is not None:
+            raise BadRequest(
+                "Cannot use an `offset` when using `order_by`. "
+                "The alternative for paging is to use `order_by.start_from` and a filter to "
+                "exclude the IDs that you've already seen for the `order_by.start_from` value"
+            )
+        collection = self._collection(collection_name)
+        self._gate.check_read(collection, scroll.filter, scroll.limit)
+        return collection.scroll(scroll)
 
     def count(self, collection_name: str, filter: Filter | None = None) -> int:
         """How many points pass a filter, exactly.
@@ -205,16 +355,43 @@ class Service:
         Raises:
             NotFound: no such collection.
         """
-        return self._collection(collection_name).count(filter)
+        collection = self._collection(collection_name)
+        self._gate.check_read(collection, filter)
+        return collection.count(filter)
 
     def query(self, collection_name: str, query: Query) -> list[ScoredPoint]:
         """The best points of a query, best first.
 
         Raises:
             NotFound: no such collection, or an example id that is not stored.
-            WrongInput: the query does not fit the collection.
+            WrongInput, BadRequest: the query does not fit the collection, or contradicts
+                itself, or the collection's strict mode refuses it.
+            RateLimited: the collection has taken too many reads.
         """
-        return self._collection(collection_name).query(query, self._find_view)
+        return self.query_batch(collection_name, [query])[0]
+
+    def query_batch(
+        self, collection_name: str, queries: Sequence[Query]
+    ) -> list[list[ScoredPoint]]:
+        """The best points of each query by itself.
+
+        Raises: as `query`.
+        """
+        for query in queries:
+            check_query(query)
+        collection = self._collection(collection_name)
+        self._gate.check_queries(collection, queries)
+        return [collection.query(query, self._find_view) for query in queries]
+
+    def explain(self, collection_name: str, query: Query) -> StagePlan:
+        """How a query would be answered: its stages, filters and searches, and why so.
+
+        Raises: as `query`.
+        """
+        check_query(query)
+        collection = self._collection(collection_name)
+        self._gate.check_queries(collection, [query])
+        return collection.explain(query, self._find_view)
 
     def query_groups(
         self,
@@ -234,20 +411,20 @@ class Service:
         Raises:
             NotFound: as `query`, or the lookup collection is missing.
         """
-        groups = self._collection(collection_name).groups(query, group_by, self._find_view)
+        check_query(query)
+        collection = self._collection(collection_name)
+        self._gate.check_groups(collection, query, group_by)
+        groups = collection.groups(query, group_by, self._find_view)
         if with_lookup is None:
             return groups
         self._find_view(with_lookup.collection_name)
-        ids = {group.value: as_point_id(group.value) for group in groups}
-        wanted = [point_id for point_id in ids.values() if point_id is not None]
-        found = self.retrieve(
-            with_lookup.collection_name, wanted, with_lookup.with_payload, with_lookup.with_vectors
+        records = self.retrieve(
+            with_lookup.collection_name,
+            lookup_ids(groups),
+            with_lookup.with_payload,
+            with_lookup.with_vectors,
         )
-        by_id = {record.id: record for record in found}
-        return [
-            PointGroup(group.value, group.points, None if i is None else by_id.get(i))
-            for group, i in zip(groups, ids.values(), strict=True)
-        ]
+        return joined(groups, records)
 
     def facet(self, collection_name: str, facet: Facet) -> list[FacetHit]:
         """The most frequent values of an indexed field, by count, then value.
@@ -256,7 +433,9 @@ class Service:
             NotFound: no such collection.
             BadRequest: the field has no payload index that serves equality.
         """
-        return self._collection(collection_name).facet(facet)
+        collection = self._collection(collection_name)
+        self._gate.check_read(collection, facet.filter, facet.limit)
+        return collection.facet(facet)
 
     def matrix(self, collection_name: str, request: MatrixRequest) -> list[MatrixRow]:
         """The nearest neighbours of each point of a random sample, within the sample.
@@ -265,7 +444,10 @@ class Service:
             NotFound: no such collection.
             UnknownVectorName: no such vector.
         """
-        return self._collection(collection_name).matrix(request, self._find_view)
+        collection = self._collection(collection_name)
+        most = request.sample * request.limit
+        self._gate.check_read(collection, request.filter, most, cost=request.sample)
+        return collection.matrix(request, self._find_view)
 
     def _find_view(self, name: str) -> View:
         """The newest view of a collection that another one's query names."""

@@ -1,0 +1,1 @@
+"""How does a Kafka record become a point, exactly once?"""

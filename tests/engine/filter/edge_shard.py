@@ -21,6 +21,7 @@ from headrace.model.filters import (
     Geo,
     GeoBoundingBox,
     GeoPolygon,
+    GeoRadius,
     HasId,
     HasVector,
     IsEmpty,
@@ -33,6 +34,7 @@ from headrace.model.filters import (
     MatchText,
     MatchTextAny,
     MatchValue,
+    MinShould,
     Nested,
     Range,
     ValuesCount,
@@ -56,8 +58,7 @@ class EdgeShard:
     def payload(self, selection: Any = True) -> JsonObject:
         """The payload of the only point."""
         request = edge.ScrollRequest(limit=1, with_payload=selection, with_vector=False)
-        payload: JsonObject = self._shard.scroll(request)[0][0].payload
-        return payload
+        return self._shard.scroll(request)[0][0].payload or {}
 
     def update(self, operation: edge.UpdateOperation) -> None:
         """Apply one of the engine's own operations."""
@@ -91,13 +92,11 @@ def point_id(id: int | str | UUID) -> PointId:
 
 def edge_filter(filter: Filter) -> Any:
     """The same filter for the engine; an empty list is an absent one."""
-    at_least = filter.min_should
     return edge.Filter(
         must=[edge_condition(c) for c in filter.must] or None,
         should=[edge_condition(c) for c in filter.should] or None,
         must_not=[edge_condition(c) for c in filter.must_not] or None,
-        min_should=at_least
-        and edge.MinShould([edge_condition(c) for c in at_least.conditions], at_least.min_count),
+        min_should=_min_should(filter.min_should),
     )
 
 
@@ -132,6 +131,12 @@ def edge_index(field: PayloadFieldSchema) -> Any:
     return getattr(edge.PayloadSchemaType, field.data_type.capitalize())
 
 
+def _min_should(at_least: MinShould | None) -> Any:
+    if at_least is None:
+        return None
+    return edge.MinShould([edge_condition(c) for c in at_least.conditions], at_least.min_count)
+
+
 def _text_index(params: dict[str, Any]) -> Any:
     if "tokenizer" in params:
         params["tokenizer"] = getattr(edge.TokenizerType, params["tokenizer"].capitalize())
@@ -146,21 +151,19 @@ def _text_index(params: dict[str, Any]) -> Any:
 
 
 def _field_condition(condition: FieldCondition) -> Any:
-    box, circle, polygon = (
-        condition.geo_bounding_box,
-        condition.geo_radius,
-        condition.geo_polygon,
-    )
+    operators: dict[str, Any] = {
+        "match": (_match, condition.match),
+        "range": (_range, condition.range),
+        "geo_bounding_box": (_box, condition.geo_bounding_box),
+        "geo_radius": (_circle, condition.geo_radius),
+        "geo_polygon": (_polygon, condition.geo_polygon),
+        "values_count": (_count, condition.values_count),
+    }
     return edge.FieldCondition(
         key=condition.key,
-        match=condition.match and _match(condition.match),
-        range=condition.range and _range(condition.range),
-        geo_bounding_box=box and _box(box),
-        geo_radius=circle and edge.GeoRadius(_point(circle.center), circle.radius_m),
-        geo_polygon=polygon and _polygon(polygon),
-        values_count=condition.values_count and _count(condition.values_count),
         is_empty=condition.is_empty,
         is_null=condition.is_null,
+        **{name: convert(value) for name, (convert, value) in operators.items() if value},
     )
 
 
@@ -168,13 +171,14 @@ def _match(match: Match) -> Any:
     match match:
         case MatchValue(bool() as value):
             # The interface takes Python's True for 1, but NumPy's for true.
-            return edge.MatchValue(np.bool_(value))
+            as_numpy: Any = np.bool_(value)
+            return edge.MatchValue(as_numpy)
         case MatchValue(value):
             return edge.MatchValue(value)
         case MatchAny(values):
-            return edge.MatchAny(list(values))
+            return edge.MatchAny(_of_one_type(values))
         case MatchExcept(values):
-            return edge.MatchExcept(list(values))
+            return edge.MatchExcept(_of_one_type(values))
         case MatchText(text):
             return edge.MatchText(text)
         case MatchTextAny(text):
@@ -183,6 +187,10 @@ def _match(match: Match) -> Any:
             return edge.MatchPhrase(text)
         case MatchPrefix(text):
             return edge.MatchPrefix(text)
+
+
+def _of_one_type(values: Sequence[str | int]) -> Any:
+    return list(values)
 
 
 def _range(bounds: Range | DatetimeRange) -> Any:
@@ -206,6 +214,10 @@ def _count(bounds: ValuesCount) -> Any:
 
 def _box(box: GeoBoundingBox) -> Any:
     return edge.GeoBoundingBox(_point(box.top_left), _point(box.bottom_right))
+
+
+def _circle(circle: GeoRadius) -> Any:
+    return edge.GeoRadius(_point(circle.center), circle.radius_m)
 
 
 def _polygon(polygon: GeoPolygon) -> Any:

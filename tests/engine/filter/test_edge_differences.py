@@ -20,6 +20,7 @@ from headrace.model.filters import (
     IsEmpty,
     IsNull,
     MatchPhrase,
+    MatchPrefix,
     MatchText,
     MatchTextAny,
     MatchValue,
@@ -77,11 +78,33 @@ def test_emptiness_of_many_values_is_that_of_all_of_them() -> None:
     assert answers(is_not_null, payloads, schema) == ({1}, {1})
 
 
+def test_leap_second_is_the_second_after_it_without_an_index_too() -> None:
+    next_year = 1_609_459_200_000_000
+    before = FieldCondition("a", range=DatetimeRange(lt=next_year))
+    leap_second: JsonObject = {"a": "2020-12-31T23:59:60Z"}
+    assert answers(before, [leap_second]) == (set(), {0})
+    assert answers(before, [leap_second], indexed("datetime")) == (set(), set())
+
+
 def test_uuid_asked_of_a_numeric_index_is_a_string_of_the_payload() -> None:
     uuid = "550e8400-e29b-41d4-a716-446655440000"
     condition = FieldCondition("a", match=MatchValue(uuid))
     assert answers(condition, [{"a": uuid}], indexed("keyword")) == ({0}, {0})
     assert answers(condition, [{"a": uuid}], indexed("float")) == ({0}, set())
+
+
+def test_datetimes_before_1970_meet_a_float_index_as_negative_micros() -> None:
+    since_1969 = FieldCondition("a", range=DatetimeRange(gt=-1))
+    assert answers(since_1969, [{"a": 5}], indexed("integer")) == ({0}, {0})
+    assert answers(since_1969, [{"a": 5}], indexed("float")) == ({0}, set())
+
+
+def test_prefix_beside_another_operator_is_what_a_keyword_index_takes() -> None:
+    payloads: list[JsonObject] = [{"a": "red"}, {"a": []}]
+    with_emptiness = FieldCondition("a", match=MatchPrefix("r"), is_empty=True)
+    with_range = FieldCondition("a", match=MatchPrefix("r"), range=Range(gt=0.0))
+    assert answers(with_emptiness, payloads, indexed("keyword")) == ({0}, set())
+    assert answers(with_range, [*payloads, {"a": 1}], indexed("keyword")) == ({0}, {0})
 
 
 def test_box_of_the_whole_world_contains_places_with_an_index_too() -> None:
@@ -102,13 +125,30 @@ def test_bounds_beyond_64_bits_keep_their_meaning_with_an_integer_index() -> Non
     assert answers(below, [largest], indexed("integer")) == ({0}, set())
 
 
-def test_min_should_of_no_conditions_passes_nothing_beside_other_clauses_too() -> None:
+def test_min_should_of_more_than_its_conditions_passes_nothing_beside_other_clauses_too() -> None:
     near = FieldCondition("a", geo_radius=GeoRadius(Geo(1.0, 2.0), 1000.0))
-    impossible = MinShould((), 1)
     place: JsonObject = {"a": {"lon": 1.0, "lat": 2.0}}
-    assert answers(Filter(min_should=impossible), [place]) == (set(), set())
-    both = Filter(should=(near,), min_should=impossible)
-    assert answers(both, [place], indexed("geo")) == (set(), {0})
+    for impossible in (MinShould((), 1), MinShould((near,), 2)):
+        assert answers(Filter(min_should=impossible), [place]) == (set(), set())
+        both = Filter(should=(near,), min_should=impossible)
+        assert answers(both, [place], indexed("geo")) == (set(), {0})
+
+
+def test_of_two_shapes_an_index_takes_the_box_wherever_the_condition_stands() -> None:
+    both = FieldCondition(
+        "a",
+        geo_bounding_box=GeoBoundingBox(Geo(0.0, 5.0), Geo(5.0, 0.0)),
+        geo_radius=GeoRadius(Geo(50.0, 50.0), 1.0),
+    )
+    place: JsonObject = {"a": {"lon": 1.0, "lat": 2.0}}
+    assert answers(both, [place], indexed("geo")) == ({0}, {0})
+    assert answers(Filter(must_not=(both,)), [place], indexed("geo")) == (set(), {0})
+
+
+def test_all_bounds_of_a_range_count_with_an_index_too() -> None:
+    condition = FieldCondition("a", range=Range(gt=0.0, gte=5.0))
+    assert answers(condition, [{"a": 3}]) == (set(), set())
+    assert answers(condition, [{"a": 3}], indexed("float")) == (set(), {0})
 
 
 def test_nested_conditions_pass_the_same_points_with_an_index_or_without() -> None:
@@ -143,10 +183,3 @@ def test_places_may_spell_their_degrees_out() -> None:
 def test_datetimes_have_no_spaces_around_them() -> None:
     any_datetime = FieldCondition("a", range=DatetimeRange())
     assert answers(any_datetime, [{"a": " 2020-01-01"}, {"a": "2020-01-01"}]) == ({1}, {0, 1})
-
-
-def test_datetimes_are_microseconds_without_an_index_too() -> None:
-    after = FieldCondition("a", range=DatetimeRange(gt=0))
-    moment: JsonObject = {"a": "1970-01-01T00:00:00.0000005Z"}
-    assert answers(after, [moment]) == (set(), {0})
-    assert answers(after, [moment], indexed("datetime")) == (set(), set())

@@ -222,6 +222,12 @@ def test_datetime_range_compares_instants() -> None:
     assert found(condition, values) == ["1970-01-01T00:30:00+01:00"]
 
 
+def test_datetime_range_compares_whole_microseconds() -> None:
+    condition = FieldCondition("a", range=DatetimeRange(gt=0))
+    values = one_of("1970-01-01T00:00:00.0000009Z", "1970-01-01T00:00:00.000001Z")
+    assert found(condition, values) == ["1970-01-01T00:00:00.000001Z"]
+
+
 # Structure
 
 

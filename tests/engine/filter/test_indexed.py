@@ -19,6 +19,7 @@ from headrace.model.filters import (
     MatchAny,
     MatchExcept,
     MatchPhrase,
+    MatchPrefix,
     MatchText,
     MatchTextAny,
     MatchValue,
@@ -86,7 +87,18 @@ def test_integer_index_holds_two_to_the_63_as_the_largest_integer() -> None:
 def test_except_counts_only_values_of_the_indexed_type(
     data_type: str, listed: tuple[str | int, ...], passed: list[Any]
 ) -> None:
-    values = ("x", "y", ["x", "y"], ["x", 1], 1, 2, True, None, {}, UUID_TEXT.upper())
+    values: tuple[Any, ...] = (
+        "x",
+        "y",
+        ["x", "y"],
+        ["x", 1],
+        1,
+        2,
+        True,
+        None,
+        {},
+        UUID_TEXT.upper(),
+    )
     expected = [*passed, UUID_TEXT.upper()] if data_type == "keyword" else passed
     assert matched(MatchExcept(listed), indexed(data_type), *values) == expected
 
@@ -110,7 +122,7 @@ def test_uuid_index_leaves_other_strings_to_the_payload() -> None:
 
 
 def test_any_index_sees_nulls_in_arrays() -> None:
-    values = (None, [None, 1], [[None]], [], 1)
+    values: tuple[Any, ...] = (None, [None, 1], [[None]], [], 1)
     assert found(IsNull("a"), {}, *values) == [None]
     assert found(IsNull("a"), indexed("bool"), *values) == [None, [None, 1]]
 
@@ -145,6 +157,14 @@ def test_served_operator_goes_before_emptiness_and_null() -> None:
     flagged = FieldCondition("a", match=MatchValue("x"), is_null=True)
     assert found(flagged, indexed("keyword"), "x", None, 1) == ["x"]
     assert found(flagged, indexed("integer"), "x", None, 1) == [None]
+
+
+def test_keyword_index_serves_prefixes_with_the_option_or_without() -> None:
+    both = FieldCondition("a", match=MatchPrefix("r"), range=Range(gt=0.0))
+    assert found(both, {}, "red", 5) == ["red", 5]
+    for schema in (indexed("keyword"), indexed("keyword", prefix=True)):
+        assert found(both, schema, "red", 5) == ["red"]
+        assert matched(MatchPrefix("r"), schema, "red", "Red", ["x", "r"], 5) == ["red", ["x", "r"]]
 
 
 # Text

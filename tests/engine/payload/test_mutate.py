@@ -89,7 +89,7 @@ values: SearchStrategy[Any] = st.recursive(
 objects = st.dictionaries(keys, values, max_size=3)
 steps = st.sampled_from((".a", ".b", ".c", "[]", "[0]", "[1]"))
 paths = st.builds(lambda first, rest: first + "".join(rest), keys, st.lists(steps, max_size=3))
-bounded = settings(max_examples=60, derandomize=True, database=None, deadline=None)
+bounded = settings(max_examples=40, derandomize=True, database=None, deadline=None)
 
 
 @bounded

@@ -76,7 +76,7 @@ steps = st.sampled_from((".a", ".b", ".c", "[]", "[]", "[0]"))
 paths = st.builds(lambda first, rest: first + "".join(rest), keys, st.lists(steps, max_size=3))
 
 
-@settings(max_examples=60, derandomize=True, database=None, deadline=None)
+@settings(max_examples=40, derandomize=True, database=None, deadline=None)
 @given(st.dictionaries(keys, values, max_size=3), st.lists(paths, max_size=3))
 def test_selection_agrees_with_qdrant(payload: JsonObject, paths: list[str]) -> None:
     with edge_shard([payload]) as shard:

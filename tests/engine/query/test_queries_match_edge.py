@@ -217,12 +217,13 @@ def test_query_gives_the_points_and_scores_of_qdrants_engine(name: str, engines:
 
 
 def test_context_gives_the_scores_of_qdrants_engine(engines: Engines) -> None:
-    # Many points lose nothing and tie at 0: only the scores can be compared.
+    # Many points lose nothing and tie at 0: only the scores can be compared. They are small
+    # differences of large similarities, so the engines' rounding shows.
     found = engines.service.query("c", Query(query=Context(PAIRS), limit=POINTS))
     context = edge.Query.Context(edge.ContextQuery(edge_pairs()))
     wanted = engines.shard.query(edge.QueryRequest(limit=POINTS, query=context))
     np.testing.assert_allclose(
-        [p.score for p in found], [p.score for p in wanted], rtol=1e-4, atol=1e-6
+        [p.score for p in found], [p.score for p in wanted], rtol=1e-4, atol=2e-5
     )
 
 

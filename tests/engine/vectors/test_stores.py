@@ -10,6 +10,7 @@ from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
 from headrace.engine.vectors.dense import DenseVectors
 from headrace.engine.vectors.distances import normalised, scores_from_similarities
 from headrace.engine.vectors.multi import MultiVectors
+from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.sparse import SparseVectors
 from headrace.model.collection_config import (
     Modifier,
@@ -62,7 +63,7 @@ def test_dense_search_is_exact(distance: Distance, allowed_share: float) -> None
     allowed = rng.random(ROWS) < allowed_share
     query = rng.standard_normal(DIM).astype(np.float32)
 
-    found = store.nearest(store.check_query(query), allowed, 10)
+    found = store.nearest(store.check_query(query), RowSet.of_mask(allowed), 10)
 
     candidates = np.flatnonzero(allowed & np.isin(np.arange(ROWS), positions))
     scores = reference_scores(query, raw[candidates], distance)
@@ -85,7 +86,7 @@ def test_multi_vector_search_is_max_sim(distance: Distance) -> None:
     store.write(rows, MultiBatch(rows, bounds, inner))
     query = rng.standard_normal((3, DIM)).astype(np.float32)
 
-    found = store.nearest(store.check_query(query), np.ones(300, dtype=np.bool_), 5)
+    found = store.nearest(store.check_query(query), RowSet.all(300), 5)
 
     wanted = []
     for row in range(300):
@@ -129,7 +130,7 @@ def test_sparse_search_returns_only_points_that_share_a_dimension() -> None:
         np.array([1, 5, 900], dtype=np.uint32), np.array([0.5, -1, 3], dtype=np.float32)
     )
 
-    found = store.nearest(query, np.ones(400, dtype=np.bool_), 400)
+    found = store.nearest(query, RowSet.all(400), 400)
 
     sharing = np.flatnonzero((dense[:, 1] != 0) | (dense[:, 5] != 0))
     scores = dense[sharing, 1] * 0.5 - dense[sharing, 5]
@@ -138,7 +139,7 @@ def test_sparse_search_returns_only_points_that_share_a_dimension() -> None:
     assert (
         len(
             store.nearest(
-                SparseVector(query.indices[:0], query.values[:0]), store.present(400), 5
+                SparseVector(query.indices[:0], query.values[:0]), RowSet.all(400), 5
             ).rows
         )
         == 0
@@ -177,7 +178,7 @@ def test_copied_rows_have_the_vectors_of_their_sources() -> None:
     assert isinstance(copied, SparseVector)
     np.testing.assert_array_equal(copied.values, np.abs(values[2]))
     query = SparseVector(np.array([0], dtype=np.uint32), np.array([1], dtype=np.float32))
-    only_copy = np.array([False, False, False, True])
+    only_copy = RowSet.of_mask(np.array([False, False, False, True]))
     assert sparse.nearest(query, only_copy, 1).rows.tolist() == [3]
 
 

@@ -31,6 +31,7 @@ from headrace.model.operations import (
     Operation,
     OverwritePayload,
     PointSelector,
+    RewindSource,
     SetPayload,
     UpdateMode,
     UpdateVectors,
@@ -79,6 +80,8 @@ def apply_operation(segment: Segment, operation: Operation) -> None:
             segment.set_schema(key, schema)
         case DropPayloadIndex(key):
             segment.set_schema(key, None)
+        case RewindSource(partition, next_offset):
+            segment.rewind_source(partition, next_offset)
 
 
 def _upsert(segment: Segment, operation: UpsertPoints) -> None:
@@ -87,7 +90,7 @@ def _upsert(segment: Segment, operation: UpsertPoints) -> None:
         kept = _writable(segment, ids, operation.mode, operation.update_filter)
         ids = [point_id for point_id, keep in zip(ids, kept, strict=True) if keep]
         payloads = [payload for payload, keep in zip(payloads, kept, strict=True) if keep]
-        vectors = {name: _take(batch, kept) for name, batch in vectors.items()}
+        vectors = {name: take_points(batch, kept) for name, batch in vectors.items()}
     segment.append(ids, vectors, payloads)
 
 
@@ -106,7 +109,7 @@ def _update_vectors(segment: Segment, operation: UpdateVectors) -> None:
         kept = np.isin(rows, filter_rows(operation.update_filter, segment.working_view(), rows))
         ids = [point_id for point_id, keep in zip(ids, kept, strict=True) if keep]
         rows = rows[kept]
-        vectors = {name: _take(batch, kept) for name, batch in vectors.items()}
+        vectors = {name: take_points(batch, kept) for name, batch in vectors.items()}
     payloads = [segment.payload(row) for row in rows.tolist()]
     segment.append(ids, vectors, payloads, copied_from=rows)
 
@@ -170,7 +173,7 @@ def _passing(view: View, update_filter: Filter | None, rows: Rows) -> Mask:
     return np.isin(rows, filter_rows(update_filter, view, rows))
 
 
-def _take(batch: VectorBatch, kept: Mask) -> VectorBatch:
+def take_points(batch: VectorBatch, kept: Mask) -> VectorBatch:
     """The batch of the kept points alone, with positions counted among them."""
     chosen = kept[batch.positions]
     positions = (np.cumsum(kept) - 1)[batch.positions[chosen]]

@@ -10,28 +10,33 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from headrace.engine.collection.apply import apply_operation
 from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.prepare import prepare
+from headrace.engine.query.counts import count_points, indexed_points_count
 from headrace.engine.query.execute import QueryContext, run_query
+from headrace.engine.query.explain import explain_query
 from headrace.engine.query.facet import run_facet
 from headrace.engine.query.groups import run_groups
-from headrace.engine.query.indexed import indexed_points_count
 from headrace.engine.query.matrix import MatrixRow, run_matrix
+from headrace.engine.query.plan import StagePlan
 from headrace.engine.query.records import check_vector_selection, read_record
 from headrace.engine.query.resolve import FindView
-from headrace.engine.query.scroll import count_rows, run_scroll
-from headrace.engine.segment.checkpoint import Checkpoints
+from headrace.engine.query.scroll import run_scroll
+from headrace.engine.segment.checkpoint import Checkpoints, Manifest
 from headrace.engine.segment.ids import NO_ROW
 from headrace.engine.segment.segment import Segment, View
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps
 from headrace.engine.storage.wal import Wal
 from headrace.engine.storage.wal_scan import WalRecord
+from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
-from headrace.model.errors import NotFound, Unavailable
+from headrace.model.errors import HeadraceError, NotFound, Unavailable
 from headrace.model.filters import Filter
 from headrace.model.ids import PointId
 from headrace.model.operations import (
@@ -53,6 +58,8 @@ from headrace.model.queries import (
 )
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 WAL_DIRECTORY = "wal"
 
@@ -77,6 +84,22 @@ _DELETED_THRESHOLD = 0.2
 _REPLAY_RECORDS_PER_LINE = 100_000
 
 
+class PinnedCheckpoint(NamedTuple):
+    """A checkpoint whose files stay for now.
+
+    Attributes:
+        name: of the collection.
+        config: of the collection, at the same moment.
+        directory: of the collection.
+        manifest: what the checkpoint holds.
+    """
+
+    name: str
+    config: CollectionConfig
+    directory: Path
+    manifest: Manifest
+
+
 class _Ticket:
     """One writer's batch in the queue, and how it ended."""
 
@@ -98,6 +121,7 @@ class Collection:
         directory: its own; holds the log.
         config: what it was created with.
         maintenance: where checkpoints and compaction run.
+        builder: where graphs are made.
         ops: the file operations of the log and the checkpoints.
     """
 
@@ -107,15 +131,19 @@ class Collection:
         directory: Path,
         config: CollectionConfig,
         maintenance: Maintenance,
+        builder: IndexBuilder,
         ops: FileOps = FILE_OPS,
     ) -> None:
         self.name = name
         self.config = config
-        self._segment = Segment(config)
+        self._segment = Segment(config, builder)
         self._wal = Wal.open(directory / WAL_DIRECTORY, create=False, ops=ops)
         self._queue: list[_Ticket] = []
         self._queue_lock = threading.Lock()
         self._write_lock = threading.Lock()
+        self._directory = directory
+        # Taken before the write lock, by whatever writes or needs checkpoints.
+        self._checkpoint_lock = threading.RLock()
         self._closed = False
         self._maintenance = maintenance
         self._maintained_after = 0.0
@@ -130,12 +158,21 @@ class Collection:
             self._wal.close()
             raise
         self._view = self._segment.working_view()
+        self._segment.published(self._view)
         self._request_maintenance()
 
     def close(self) -> None:
         """Finish running writes and release the log; later writes are refused."""
-        with self._write_lock:
-            if not self._closed:
+        with self._checkpoint_lock:
+            if self._closed:
+                return
+            self._segment.close()
+            try:
+                if self._checkpoints.lacks_graphs(self._view):
+                    self.checkpoint()
+            except HeadraceError as error:
+                logger.warning("graphs of %s are not kept, and made anew: %s", self.name, error)
+            with self._write_lock:
                 self._closed = True
                 self._wal.close()
 
@@ -219,6 +256,7 @@ class Collection:
         self._seq_no = seq_no
         self._view = self._segment.working_view()
         self._segment.end_batches()
+        self._segment.published(self._view)
         self._request_maintenance()
 
     def _replay(self) -> None:
@@ -236,32 +274,67 @@ class Collection:
         Raises:
             NoSpace, StorageFailed: nothing was changed; it will be tried again.
         """
-        if self._closed:
-            return
-        self._maintained_after = time.monotonic() + _RETRY_AFTER_S
-        compacts = self._is_sparse()
-        if compacts:
-            self._compact()
-        if compacts or self._wal.bytes_size >= _CHECKPOINT_WAL_BYTES:
-            self.checkpoint()
-        self._maintained_after = 0.0
-        self._request_maintenance()
+        with self._checkpoint_lock:
+            if self._closed:
+                return
+            self._maintained_after = time.monotonic() + _RETRY_AFTER_S
+            compacts = self._is_sparse()
+            if compacts:
+                self._compact()
+            if compacts or self._needs_checkpoint():
+                self.checkpoint()
+            self._maintained_after = 0.0
+            self._request_maintenance()
 
     def checkpoint(self) -> None:
-        """Write the newest view to files and cut the log; for one thread at a time.
+        """Write the newest view to files and cut the log.
 
         Raises:
             NoSpace, StorageFailed: the last checkpoint is still the newest.
+            Unavailable: the collection is closed.
         """
-        self._checkpoints.write(self._view)
-        with self._write_lock:
-            if not self._closed:
+        with self._checkpoint_lock:
+            if self._closed:
+                raise Unavailable(f"Collection `{self.name}` is closed")
+            self._checkpoints.write(self._view)
+            with self._write_lock:
                 self._wal.cut(self._checkpoints.seq_no)
 
+    @contextmanager
+    def pinned_checkpoint(self) -> Iterator[PinnedCheckpoint]:
+        """A checkpoint of the newest view; its files stay until the block ends.
+
+        Writes and further checkpoints go on meanwhile.
+
+        Raises: as `checkpoint`.
+        """
+        with self._checkpoint_lock:
+            self.checkpoint()
+            manifest = self._checkpoints.pin()
+            pinned = PinnedCheckpoint(self.name, self.config, self._directory, manifest)
+        try:
+            yield pinned
+        finally:
+            with self._checkpoint_lock:
+                self._checkpoints.unpin(manifest)
+
+    def keep_payload_index_up(self) -> None:
+        """Take newer payloads into the payload index; for the maintenance thread."""
+        view = self._view
+        if not self._closed:
+            view.segment.payload_index.keep_up(view, is_stopped=lambda: self._closed)
+            self._request_maintenance()
+
     def _request_maintenance(self) -> None:
-        is_due = self._is_sparse() or self._wal.bytes_size >= _CHECKPOINT_WAL_BYTES
+        if self._view.segment.payload_index.is_due(self._view):
+            self._maintenance.request(self.keep_payload_index_up)
+        is_due = self._is_sparse() or self._needs_checkpoint()
         if is_due and time.monotonic() >= self._maintained_after:
             self._maintenance.request(self.maintain)
+
+    def _needs_checkpoint(self) -> bool:
+        is_long = self._wal.bytes_size >= _CHECKPOINT_WAL_BYTES
+        return is_long or self._checkpoints.lacks_graphs(self._view)
 
     def _is_sparse(self) -> bool:
         """Whether so many rows are dead that rewriting the others is worth it."""
@@ -281,13 +354,16 @@ class Collection:
         compacted = Segment.compacted(self.config, view)
         with self._write_lock:
             written_since = self._wal.replay(view.seq_no)
-        seq_no = _catch_up(compacted, view.seq_no, written_since)
+        seq_no = catch_up(compacted, view.seq_no, written_since)
+        compacted.payload_index.take_over(view.segment.payload_index, compacted.working_view())
         with self._write_lock:
             if self._closed:
                 return
-            _catch_up(compacted, seq_no, self._wal.replay(seq_no))
+            catch_up(compacted, seq_no, self._wal.replay(seq_no))
+            self._segment.close()
             self._segment = compacted
             self._view = compacted.working_view()
+            compacted.published(self._view)
             self._checkpoints.forget()
         self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * (
             time.monotonic() - started_at
@@ -316,7 +392,7 @@ class Collection:
 
     def count(self, filter: Filter | None) -> int:
         """How many points pass a filter, exactly."""
-        return count_rows(self._view, filter)
+        return count_points(self._view, filter)
 
     def query(self, query: Query, find_view: FindView) -> list[ScoredPoint]:
         """The best points of a query, best first.
@@ -325,10 +401,17 @@ class Collection:
             query: what is asked.
             find_view: where the collections of `lookup_from` are found.
         """
+        return self._of_newest_view(find_view, lambda context: run_query(context, query))
+
+    def explain(self, query: Query, find_view: FindView) -> StagePlan:
+        """How a query would be answered, and why; see `query`."""
+        return self._of_newest_view(find_view, lambda context: explain_query(context, query))
+
+    def _of_newest_view(self, find_view: FindView, run: Callable[[QueryContext], T]) -> T:
         while True:
             view = self._view
             try:
-                return run_query(QueryContext(self.name, self.config, view, find_view), query)
+                return run(QueryContext(self.name, self.config, view, find_view))
             except NotFound:
                 # An example id is looked up in the newest state: see `Segment.row_in`.
                 if view is self._view:
@@ -366,8 +449,22 @@ class Collection:
         return self._view.live_count
 
     def indexed_vectors_count(self) -> int:
-        """How many vectors are in a graph; all are searched exactly, so none."""
-        return 0
+        """How many vectors of stored points are in a graph."""
+        view = self._view
+        stores = view.segment.indexed_stores().values()
+        return sum(store.indexed_vectors_count(view.live) for store in stores)
+
+    def is_indexing(self) -> bool:
+        """Whether graphs are made, or wait for it."""
+        stores = self._view.segment.indexed_stores().values()
+        return any(store.pending_work() is not None for store in stores)
+
+    def index_error(self) -> str | None:
+        """Why the last graph could not be made, if so; the vectors are searched exactly."""
+        for name, store in self._view.segment.indexed_stores().items():
+            if store.build_error is not None:
+                return f"indexing vector '{name}' failed: {store.build_error}"
+        return None
 
     def payload_schema(self) -> dict[str, PayloadFieldSchema]:
         """The payload indexes, by payload path."""
@@ -395,7 +492,7 @@ def _apply(segment: Segment, seq_no: int, batch: WriteBatch) -> None:
         raise
 
 
-def _catch_up(segment: Segment, seq_no: int, wal_records: Iterable[WalRecord]) -> int:
+def catch_up(segment: Segment, seq_no: int, wal_records: Iterable[WalRecord]) -> int:
     """Apply log records after `seq_no`; returns the last one's seq_no."""
     for wal_record in wal_records:
         _replay_one(segment, wal_record)

@@ -11,8 +11,13 @@ from collections.abc import Mapping
 
 import msgspec
 
+from headrace.engine.filter.text import text_pipeline
 from headrace.engine.vectors.distances import normalised
-from headrace.model.collection_config import CollectionConfig, SparseVectorParams
+from headrace.model.collection_config import (
+    CollectionConfig,
+    PayloadFieldType,
+    SparseVectorParams,
+)
 from headrace.model.errors import BadRequest, InvalidVector, WrongVectorDimension
 from headrace.model.operations import (
     CreatePayloadIndex,
@@ -21,6 +26,7 @@ from headrace.model.operations import (
     DropPayloadIndex,
     Operation,
     PointSelector,
+    RewindSource,
     SetPayload,
     UpdateVectors,
     UpsertPoints,
@@ -36,6 +42,7 @@ def prepare(operation: Operation, config: CollectionConfig) -> Operation:
         UnknownVectorName, WrongVectorDimension, InvalidVector: a vector does not fit.
         MalformedInput: a payload path is not one.
         BadRequest: a selector selects by nothing.
+        WrongInput: a text index wants something that is not available here.
     """
     match operation:
         case UpsertPoints(vectors=vectors) | UpdateVectors(vectors=vectors):
@@ -52,8 +59,14 @@ def prepare(operation: Operation, config: CollectionConfig) -> Operation:
             _check_selector(selector)
             for key in keys:
                 parse_payload_path(key)
-        case CreatePayloadIndex(key=key) | DropPayloadIndex(key=key):
+        case CreatePayloadIndex(key=key, schema=schema):
+            if schema.data_type is PayloadFieldType.TEXT:
+                text_pipeline(schema.params)
             return msgspec.structs.replace(operation, key=str(parse_payload_path(key)))
+        case DropPayloadIndex(key=key):
+            return msgspec.structs.replace(operation, key=str(parse_payload_path(key)))
+        case RewindSource():
+            pass
         case _:
             _check_selector(operation.selector)
     return operation

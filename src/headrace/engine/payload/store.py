@@ -40,13 +40,13 @@ class PayloadStore:
                 self._owned_chunks.add(len(self._table) - 1)
             taken = payloads[position : position + CHUNK_ROWS - within]
             # Rows beyond a reader's row count: appending in place changes nothing it sees.
-            self._growing_chunk.extend(taken)
+            self._growing_chunk.extend(map(_trimmed, taken))
             self._row_count += len(taken)
             position += len(taken)
 
     def replace(self, row: int, payload: PayloadJson) -> None:
         """Change the payload of one row; tables taken by `snapshot` keep the old one."""
-        self._own_chunk(row // CHUNK_ROWS)[row % CHUNK_ROWS] = payload
+        self._own_chunk(row // CHUNK_ROWS)[row % CHUNK_ROWS] = _trimmed(payload)
 
     def get(self, row: int) -> PayloadJson:
         """The payload of one row as the writer sees it."""
@@ -99,6 +99,11 @@ class PayloadStore:
             self._table = self._table.copy()
             self._owns_table = True
         return self._table
+
+
+def _trimmed(payload: PayloadJson) -> PayloadJson:
+    """A copy of just the payload's length: orjson leaves kilobytes of room behind its bytes."""
+    return bytes(memoryview(payload))
 
 
 def payload_at(table: PayloadTable, row: int) -> PayloadJson:

@@ -18,7 +18,7 @@ _STRETCH_ROWS = 4096
 class _Stretch:
     """A part of the log: the changes from `begin` on."""
 
-    __slots__ = ("begin", "next", "rows")
+    __slots__ = ("__weakref__", "begin", "next", "rows")
 
     def __init__(self, begin: int, capacity: int) -> None:
         self.begin = begin

@@ -53,6 +53,4 @@ class PartKey(NamedTuple):
 
 def elements_keys(space: Space) -> list[PartKey]:
     """The parts that lead from the points to a space, outermost first."""
-    return [
-        PartKey(space[:depth], path, PartKind.ELEMENTS) for depth, path in enumerate(space)
-    ]
+    return [PartKey(space[:depth], path, PartKind.ELEMENTS) for depth, path in enumerate(space)]

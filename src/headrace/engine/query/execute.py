@@ -1,7 +1,7 @@
 """How does a query become scored points?
 
 Ids become vectors first; then each prefetch is run, deepest first, and what it found is
-all that the stage above may choose from. Filters are handed down as row masks: the root's
+all that the stage above may choose from. Filters are handed down as sets of rows: the root's
 holds for every stage, a prefetch's for those below it.
 """
 
@@ -12,13 +12,15 @@ import numpy as np
 
 from headrace.engine.query.formula import score_by_formula
 from headrace.engine.query.fusion import fuse
-from headrace.engine.query.mask import filter_mask
+from headrace.engine.query.mask import known, passing_set
 from headrace.engine.query.order import order_rows
 from headrace.engine.query.ranked import Ranked, union_rows
-from headrace.engine.query.records import check_vector_selection, read_record
+from headrace.engine.query.records import check_vector_selection, read_records
 from headrace.engine.query.resolve import FindView, Resolver
+from headrace.engine.query.scroll import rows_in_id_order
 from headrace.engine.query.vector_query import run_vector_query
 from headrace.engine.segment.segment import View
+from headrace.engine.vectors.row_set import RowSet
 from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.errors import BadRequest, WrongInput
 from headrace.model.points import ScoredPoint
@@ -31,7 +33,7 @@ from headrace.model.queries import (
     RrfFusion,
     Sample,
 )
-from headrace.model.vectors import Distance, Mask
+from headrace.model.vectors import Distance
 
 
 class QueryContext(msgspec.Struct, frozen=True, eq=False):
@@ -63,14 +65,10 @@ def run_query(context: QueryContext, query: Query) -> list[ScoredPoint]:
 
 def to_points(context: QueryContext, query: Query, ranked: Ranked) -> list[ScoredPoint]:
     """What the answer shows for these rows."""
-    has_scores = not (query.query is None or isinstance(query.query, (OrderBy, Sample)))
-    points = []
-    for row, score in zip(ranked.rows.tolist(), ranked.scores.tolist(), strict=True):
-        found = read_record(context.view, row, query.with_payload, query.with_vectors)
-        if not has_scores:
-            found = msgspec.structs.replace(found, version=0)
-        points.append(ScoredPoint(found, score))
-    return points
+    records = read_records(context.view, ranked.rows, query.with_payload, query.with_vectors)
+    if query.query is None or isinstance(query.query, (OrderBy, Sample)):
+        records = [msgspec.structs.replace(record, version=0) for record in records]
+    return list(map(ScoredPoint, records, ranked.scores.tolist()))
 
 
 def rank(context: QueryContext, query: Query) -> Ranked:
@@ -81,14 +79,16 @@ def rank(context: QueryContext, query: Query) -> Ranked:
     example_rows: set[int] = set()
     resolver = Resolver(context.view, context.name, context.find_view, example_rows)
     query = resolver.resolve(query)
-    allowed = filter_mask(query.filter, context.view)
+    allowed = passing_set(query.filter, context.view)
     if example_rows:
-        allowed = allowed.copy()
-        allowed[list(example_rows)] = False
+        examples = np.array(sorted(example_rows), dtype=np.int64)
+        allowed = allowed - RowSet.of_rows(examples, allowed.row_count)
     return _run_stage(context, query, allowed, query.limit + query.offset)
 
 
-def _run_stage(context: QueryContext, node: Query | Prefetch, allowed: Mask, limit: int) -> Ranked:
+def _run_stage(
+    context: QueryContext, node: Query | Prefetch, allowed: RowSet, limit: int
+) -> Ranked:
     """The best `limit` of the allowed rows by this node's query."""
     limit = min(limit, context.view.row_count)
     sources = [
@@ -96,15 +96,14 @@ def _run_stage(context: QueryContext, node: Query | Prefetch, allowed: Mask, lim
         for prefetch in node.prefetch
     ]
     if node.prefetch:
-        allowed = np.zeros(len(allowed), dtype=np.bool_)
-        allowed[union_rows(sources)] = True
+        allowed = RowSet.of_rows(union_rows(sources), allowed.row_count)
     kind = node.query
     match kind:
         case None:
             return _by_id(context.view, node, allowed, limit)
         case RrfFusion() | DbsfFusion():
             _require_prefetches(node, "Fusion")
-            ranked = fuse(sources, kind, len(allowed))
+            ranked = fuse(sources, kind, allowed.count)
             return _better_than(ranked, node.score_threshold, limit)
         case Formula():
             _require_prefetches(node, "Formula")
@@ -113,12 +112,13 @@ def _run_stage(context: QueryContext, node: Query | Prefetch, allowed: Mask, lim
         case OrderBy():
             return order_rows(context.view, kind, allowed, limit).ranked()
         case Sample():
-            rows = np.flatnonzero(allowed)
-            chosen = np.random.default_rng().permutation(rows)[:limit]
+            chosen = np.random.default_rng().permutation(allowed.rows)[:limit]
             return Ranked(chosen, np.ones(len(chosen), dtype=np.float32))
         case _:
             distance = vector_distance(context.config, node.using)
-            ranked = run_vector_query(context.view, node.using, distance, kind, allowed, limit)
+            ranked = run_vector_query(
+                context.view, node.using, distance, kind, allowed, limit, node.params
+            )
             return _nearer_than(ranked, node.score_threshold, distance)
 
 
@@ -132,20 +132,19 @@ def vector_distance(config: CollectionConfig, using: str) -> Distance:
     return params.distance if isinstance(params, VectorParams) else Distance.DOT
 
 
-def _narrowed(context: QueryContext, prefetch: Prefetch, allowed: Mask) -> Mask:
+def _narrowed(context: QueryContext, prefetch: Prefetch, allowed: RowSet) -> RowSet:
     if prefetch.filter is None:
         return allowed
-    return allowed & filter_mask(prefetch.filter, context.view)
+    return allowed & passing_set(prefetch.filter, context.view)
 
 
-def _by_id(view: View, node: Query | Prefetch, allowed: Mask, limit: int) -> Ranked:
+def _by_id(view: View, node: Query | Prefetch, allowed: RowSet, limit: int) -> Ranked:
     if node.prefetch:
         raise BadRequest(
             "A query is needed to merge the prefetches. "
             "Can't have prefetches without defining a query."
         )
-    ascending = view.rows_by_id
-    rows = ascending[allowed[ascending]][:limit]
+    rows = rows_in_id_order(view, known(allowed), None, limit)
     return Ranked(rows, np.ones(len(rows), dtype=np.float32))
 
 

@@ -18,7 +18,7 @@ import orjson
 from headrace.engine.filter.evaluate import matches
 from headrace.engine.filter.geo import geo_of, haversine_m
 from headrace.engine.payload.paths import JsonValue, values_at
-from headrace.engine.query.mask import RowPoint
+from headrace.engine.query.points import RowPoint
 from headrace.engine.query.ranked import Ranked, best_first, union_rows
 from headrace.engine.segment.segment import View
 from headrace.model.datetimes import parse_datetime_micros

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import msgspec
-import orjson
+from collections.abc import Iterator
+from typing import TypeGuard
 
-from headrace.engine.payload.paths import leaf_values, values_at
+import msgspec
+from msgspec import UNSET
+
+from headrace.engine.payload.paths import JsonValue, leaf_values, values_at
+from headrace.engine.payload_index.documents import CHUNK_DOCUMENTS, member_reader
 from headrace.engine.query.execute import QueryContext, rank, to_points
 from headrace.engine.query.ranked import Ranked
-from headrace.model.payload_path import PayloadPath, parse_payload_path
+from headrace.engine.segment.segment import View
+from headrace.model.payload_path import Key, PayloadPath, parse_payload_path
 from headrace.model.points import PointGroup
 from headrace.model.queries import GroupBy, Query
+from headrace.model.vectors import Rows
 
 GroupValue = str | int
 
@@ -52,9 +58,8 @@ def _gather(
 ) -> dict[GroupValue, list[int]]:
     """Places in `ranked` by group value, in the order in which groups appear."""
     groups: dict[GroupValue, list[int]] = {}
-    for place, row in enumerate(ranked.rows.tolist()):
-        payload = orjson.loads(context.view.payload(row))
-        for value in _group_values(payload, path):
+    for place, values in enumerate(_group_values(context.view, ranked.rows, path)):
+        for value in values:
             places = groups.get(value)
             if places is None and len(groups) < group_by.limit:
                 places = groups[value] = []
@@ -63,7 +68,21 @@ def _gather(
     return groups
 
 
-def _group_values(payload: dict[str, object], path: PayloadPath) -> list[GroupValue]:
-    values = leaf_values(values_at(payload, path))  # type: ignore[arg-type]
-    kept = [v for v in values if isinstance(v, (str, int)) and not isinstance(v, bool)]
-    return list(dict.fromkeys(kept))
+def _group_values(view: View, rows: Rows, path: PayloadPath) -> Iterator[list[GroupValue]]:
+    """The values that each row is grouped by: strings and integers, each once."""
+    first = path.steps[0]
+    assert isinstance(first, Key), "a path begins with a key"
+    reader = member_reader((first.name,))
+    for begin in range(0, len(rows), CHUNK_DOCUMENTS):
+        payloads = [view.payload(row) for row in rows[begin : begin + CHUNK_DOCUMENTS].tolist()]
+        for member in reader.read(payloads)[0]:
+            document = {} if member is UNSET else {first.name: member}
+            leaves = leaf_values(values_at(document, path))
+            yield list(dict.fromkeys(leaf for leaf in leaves if _is_group_value(leaf)))
+
+
+def _is_group_value(leaf: JsonValue) -> TypeGuard[GroupValue]:
+    if isinstance(leaf, int):
+        # Beyond 64 bits a number counts as a float.
+        return not isinstance(leaf, bool) and -(2**63) <= leaf < 2**64
+    return isinstance(leaf, str)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import orjson
 
 from headrace.engine.filter.indexed import IndexedValue, indexed_value
 from headrace.engine.payload.paths import leaf_values, values_at
 from headrace.engine.segment.segment import View
 from headrace.model.collection_config import PayloadFieldSchema
-from headrace.model.payload_path import PayloadPath, parse_payload_path
+from headrace.model.payload_path import PayloadPath
 
 
 def indexed_values(
@@ -23,12 +22,3 @@ def indexed_values(
         value = indexed_value(leaf, schema.data_type)
         if value is not None:
             yield value
-
-
-def indexed_points_count(view: View, key: str) -> int:
-    """How many points have a value that the payload index of a path takes."""
-    schema, path = view.schema[key], parse_payload_path(key)
-    return sum(
-        any(True for _ in indexed_values(view, row, path, schema))
-        for row in np.flatnonzero(view.live).tolist()
-    )

@@ -1,56 +1,180 @@
-"""Which rows of a view pass a filter?"""
+"""Which rows of a view pass a filter?
+
+The runs of the payload index answer for nearly all rows, the evaluator for the few whose
+payloads are newer than the runs. The answer is kept as long as the view is.
+"""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
+from typing import NamedTuple, Protocol
 
+import msgspec
 import numpy as np
-import orjson
 
-from headrace.engine.filter.evaluate import matches
+from headrace.engine.payload_index.conditions import check_size, compile_filter
+from headrace.engine.payload_index.coverage import CoveredRun
+from headrace.engine.payload_index.found import Found
+from headrace.engine.payload_index.questions import Ground
+from headrace.engine.query.points import ViewPoints, evaluate_rows
 from headrace.engine.segment.segment import View
+from headrace.engine.vectors.row_set import RowSet
+from headrace.model.errors import BadRequest
 from headrace.model.filters import Filter
-from headrace.model.ids import PointId
 from headrace.model.vectors import Mask, Rows
+
+# Up to this many rows are evaluated by their payloads, at a few microseconds each.
+_EVALUATED_ROWS_MAX = 32
+
+_encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
+
+
+class Passing(Protocol):
+    """What passes a filter, as far as one wants to know."""
+
+    @property
+    def at_most(self) -> int:
+        """No more rows than this; costs next to nothing."""
+
+    def row_set(self) -> RowSet:
+        """All live rows that pass."""
+
+    def holds(self, rows: Rows) -> Mask:
+        """Which of these live, ascending rows pass, shape (len(rows),)."""
+
+
+def passing_set(filter: Filter | None, view: View) -> RowSet:
+    """The live rows that pass a filter.
+
+    Raises:
+        BadRequest: the filter is too deep or too long.
+        MalformedInput: a payload path does not parse.
+    """
+    return passing(filter, view).row_set()
+
+
+def passing(filter: Filter | None, view: View) -> Passing:
+    """What passes a filter, without finding all of it yet.
+
+    Raises: as `passing_set`.
+    """
+    if filter is None or filter.is_unconstrained():
+        return _Known(view.live_set)
+    cache_key = encoded_filter(filter)
+    known = view.row_sets.get(cache_key)
+    if known is not None:
+        return _Known(known)
+    return Answer(view, filter, cache_key)
+
+
+def known(rows: RowSet) -> Passing:
+    """What passes where all of it is known already."""
+    return _Known(rows)
 
 
 def filter_rows(filter: Filter, view: View, rows: Rows) -> Rows:
-    """Those of `rows` (live ones) that pass the filter, in their order."""
+    """Those of `rows` (live ones) that pass the filter, in their order.
+
+    Raises: as `passing_set`.
+    """
     if filter.is_unconstrained():
         return rows
-    passing = [matches(filter, RowPoint(view, row), view.schema) for row in rows.tolist()]
-    return rows[np.array(passing, dtype=np.bool_)]
+    if len(rows) > _EVALUATED_ROWS_MAX:
+        return rows[passing_set(filter, view).contains(rows)]
+    check_size(filter)
+    return rows[evaluate_rows(filter, view, rows)]
 
 
-def filter_mask(filter: Filter | None, view: View) -> Mask:
-    """shape (row_count,): the live rows that pass the filter; not to be changed."""
-    if filter is None or filter.is_unconstrained():
-        return view.live
-    mask = np.zeros(view.row_count, dtype=np.bool_)
-    mask[filter_rows(filter, view, np.flatnonzero(view.live))] = True
-    return mask
+def encoded_filter(filter: Filter) -> bytes:
+    """The filter as bytes that tell 1, 1.0 and true apart, as `==` does not.
+
+    Raises:
+        BadRequest: it is too deep.
+    """
+    try:
+        return _encoder.encode(filter)
+    except RecursionError:
+        raise BadRequest("Filter is nested too deeply") from None
 
 
-class RowPoint:
-    """A row as the evaluator sees it."""
+class _Known:
+    """A set that is known already."""
 
-    def __init__(self, view: View, row: int) -> None:
+    def __init__(self, rows: RowSet) -> None:
+        self._rows = rows
+        self.at_most = rows.count
+
+    def row_set(self) -> RowSet:
+        return self._rows
+
+    def holds(self, rows: Rows) -> Mask:
+        return self._rows.contains(rows)
+
+
+class _RunAnswer(NamedTuple):
+    covered: CoveredRun
+    found: Found
+
+
+class Answer:
+    """What the runs and the evaluator say to a filter.
+
+    Args:
+        view: whose rows.
+        filter: what is asked.
+        cache_key: under which the set is kept with the view.
+
+    Attributes:
+        keys: the parts of the payload index that were asked.
+        unknown: the rows that the evaluator is asked about.
+        at_most: no more rows than this pass.
+
+    Raises: as `passing_set`.
+    """
+
+    def __init__(self, view: View, filter: Filter, cache_key: bytes) -> None:
         self._view = view
-        self._row = row
+        self._filter = filter
+        self._cache_key = cache_key
+        question = compile_filter(filter, view.schema)
+        index = view.segment.payload_index
+        coverage = index.coverage(view)
+        self.unknown = coverage.unknown
+        self.keys = set(question.keys)
+        points = ViewPoints(view)
+        self._runs = []
+        for covered in coverage.runs:
+            parts = index.require(covered.run, self.keys, view.schema)
+            found = question.find(Ground(covered.run, parts, points))
+            self._runs.append(_RunAnswer(covered, found))
+        self.at_most = sum(run.found.at_most for run in self._runs) + len(self.unknown)
 
     @property
-    def id(self) -> PointId:
-        """The point's id."""
-        return self._view.id_of(self._row)
+    def is_slow(self) -> bool:
+        """Whether payloads must be read one by one."""
+        return any(run.found.is_slow for run in self._runs)
 
-    @cached_property
-    def payload(self) -> dict[str, Any]:
-        """The payload, decoded when first asked for."""
-        payload: dict[str, Any] = orjson.loads(self._view.payload(self._row))
-        return payload
+    def row_set(self) -> RowSet:
+        """See `Passing`; kept with the view."""
+        view = self._view
+        rows = RowSet.none(view.row_count)
+        for covered, found in self._runs:
+            rows = rows | covered.outer_set(found.row_set(), view.row_count)
+        if view.live_count < view.row_count:
+            rows = rows & view.live_set
+        if len(self.unknown):
+            passing = self.unknown[evaluate_rows(self._filter, view, self.unknown)]
+            rows = rows - RowSet.of_rows(self.unknown, view.row_count)
+            rows = rows | RowSet.of_rows(passing, view.row_count)
+        view.row_sets.put(self._cache_key, rows)
+        return rows
 
-    def has_vector(self, name: str) -> bool:
-        """Whether the point has a vector of this name; False for unknown names."""
-        store = self._view.segment.stores.get(name)
-        return store is not None and store.get(self._row) is not None
+    def holds(self, rows: Rows) -> Mask:
+        """See `Passing`."""
+        held = np.zeros(len(rows), dtype=np.bool_)
+        for covered, found in self._runs:
+            places, inner = covered.places_of(rows)
+            held[places] = found.holds(inner)
+        if len(self.unknown):
+            places = np.flatnonzero(np.isin(rows, self.unknown))
+            held[places] = evaluate_rows(self._filter, self._view, rows[places])
+        return held

@@ -6,8 +6,9 @@ import msgspec
 import numpy as np
 
 from headrace.engine.query.execute import QueryContext, vector_distance
-from headrace.engine.query.mask import filter_mask
+from headrace.engine.query.mask import passing_set
 from headrace.engine.query.vector_query import run_vector_query
+from headrace.engine.vectors.row_set import RowSet
 from headrace.model.ids import PointId
 from headrace.model.queries import MatrixRequest, Nearest
 
@@ -30,23 +31,21 @@ def run_matrix(context: QueryContext, request: MatrixRequest) -> list[MatrixRow]
     view = context.view
     store = view.vectors(request.using)
     distance = vector_distance(context.config, request.using)
-    population = filter_mask(request.filter, view) & store.present(view.row_count)
-    rows = np.flatnonzero(population)
+    passing = passing_set(request.filter, view)
+    rows = passing.having(store.present(view.row_count)).rows
     if len(rows) < 2:
         return []
     chosen = np.random.default_rng().permutation(rows)[: request.sample]
     ordered = view.segment.row_ids.in_id_order(chosen)
-    sample = np.zeros(view.row_count, dtype=np.bool_)
-    sample[ordered] = True
+    sample = np.sort(ordered)
     matrix = []
     for row in ordered.tolist():
         vector = store.get(row)
         assert vector is not None
-        sample[row] = False
+        others = RowSet.of_rows(sample[sample != row], view.row_count)
         found = run_vector_query(
-            view, request.using, distance, Nearest(vector), sample, request.limit
+            view, request.using, distance, Nearest(vector), others, request.limit
         )
-        sample[row] = True
         ids = view.segment.row_ids.get_many(found.rows)
         matrix.append(
             MatrixRow(view.id_of(row), list(zip(ids, found.scores.tolist(), strict=True)))

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
+
+import numpy as np
+
 from headrace.engine.payload.select import select_payload
 from headrace.engine.segment.segment import View, read_vectors
 from headrace.model.operations import PayloadJson
 from headrace.model.points import Record
 from headrace.model.queries import PayloadSelection, VectorSelection
-from headrace.model.vectors import Vector
+from headrace.model.vectors import Rows, Vector
 
 
 def read_record(
     view: View, row: int, with_payload: PayloadSelection, with_vectors: VectorSelection
 ) -> Record:
     """The record of a live row, with what the selections ask for."""
-    return Record(
-        id=view.id_of(row),
-        version=view.version(row),
-        payload=_read_payload(view, row, with_payload),
-        vectors=_read_selected_vectors(view, row, with_vectors),
+    return read_records(view, np.array([row]), with_payload, with_vectors)[0]
+
+
+def read_records(
+    view: View, rows: Rows, with_payload: PayloadSelection, with_vectors: VectorSelection
+) -> list[Record]:
+    """The records of live rows, in their order, with what the selections ask for."""
+    row_numbers = rows.tolist()
+    return list(
+        map(
+            Record,
+            view.segment.row_ids.get_many(rows),
+            view.versions(rows),
+            _read_payloads(view, row_numbers, with_payload),
+            _read_selected_vectors(view, row_numbers, with_vectors),
+        )
     )
 
 
@@ -32,16 +48,21 @@ def check_vector_selection(view: View, selection: VectorSelection) -> None:
         view.vectors(name)
 
 
-def _read_payload(view: View, row: int, selection: PayloadSelection) -> PayloadJson | None:
+def _read_payloads(
+    view: View, rows: list[int], selection: PayloadSelection
+) -> Iterable[PayloadJson | None]:
     if not selection.enabled:
-        return None
-    return select_payload(view.payload(row), selection)
+        return repeat(None, len(rows))
+    payloads = map(view.payload, rows)
+    if selection.include is None and selection.exclude is None:
+        return payloads
+    return (select_payload(payload, selection) for payload in payloads)
 
 
 def _read_selected_vectors(
-    view: View, row: int, selection: VectorSelection
-) -> dict[str, Vector] | None:
+    view: View, rows: list[int], selection: VectorSelection
+) -> Iterable[dict[str, Vector] | None]:
     if not selection.enabled:
-        return None
+        return repeat(None, len(rows))
     names = view.vector_names() if selection.names is None else selection.names
-    return read_vectors(view, row, names)
+    return (read_vectors(view, row, names) for row in rows)

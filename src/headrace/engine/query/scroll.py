@@ -5,16 +5,20 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from headrace.engine.query.mask import filter_mask, filter_rows
+from headrace.engine.query.mask import Passing, known, passing, passing_set
 from headrace.engine.query.order import order_rows
-from headrace.engine.query.records import check_vector_selection, read_record
+from headrace.engine.query.records import check_vector_selection, read_records
 from headrace.engine.segment.segment import View
-from headrace.model.filters import Filter
-from headrace.model.ids import PointId
+from headrace.model.ids import PointId, point_id_order
 from headrace.model.points import ScrollPage
 from headrace.model.queries import OrderBy, Scroll
+from headrace.model.vectors import Rows
 
-_ROWS_PER_STEP = 1024
+# Finding and sorting so many rows costs less than walking for a page.
+_SORTED_ROWS_MAX = 1024
+
+# Before a step gets longer than this, all rows that pass are found instead.
+_STEPPED_ROWS_MAX = 65_536
 
 
 def run_scroll(view: View, scroll: Scroll) -> ScrollPage:
@@ -22,53 +26,68 @@ def run_scroll(view: View, scroll: Scroll) -> ScrollPage:
 
     Raises:
         UnknownVectorName: the selection names a vector the collection lacks.
+        BadRequest: the field of `order_by` has no payload index with an order.
     """
     check_vector_selection(view, scroll.with_vectors)
     if scroll.order_by is not None:
         return _ordered_page(view, scroll, scroll.order_by)
-    rows = rows_in_id_order(view, scroll.start_id, scroll.filter, scroll.limit + 1)
-    records = [
-        read_record(view, row, scroll.with_payload, scroll.with_vectors)
-        for row in rows[: scroll.limit]
-    ]
-    next_id = view.id_of(rows[scroll.limit]) if len(rows) > scroll.limit else None
+    found = passing(scroll.filter, view)
+    rows = rows_in_id_order(view, found, scroll.start_id, scroll.limit + 1)
+    records = read_records(view, rows[: scroll.limit], scroll.with_payload, scroll.with_vectors)
+    next_id = view.id_of(int(rows[scroll.limit])) if len(rows) > scroll.limit else None
     return ScrollPage(records, next_id)
 
 
 def _ordered_page(view: View, scroll: Scroll, order_by: OrderBy) -> ScrollPage:
     """A page by payload value: a point stands once for each value, and nothing follows."""
-    ordered = order_rows(view, order_by, filter_mask(scroll.filter, view), scroll.limit)
-    records = [
-        msgspec.structs.replace(
-            read_record(view, row, scroll.with_payload, scroll.with_vectors), order_value=value
-        )
-        for row, value in zip(ordered.rows, ordered.values, strict=True)
-    ]
-    return ScrollPage(records, None)
+    ordered = order_rows(view, order_by, passing_set(scroll.filter, view), scroll.limit)
+    rows = np.array(ordered.rows, dtype=np.int64)
+    records = read_records(view, rows, scroll.with_payload, scroll.with_vectors)
+    return ScrollPage(
+        [
+            msgspec.structs.replace(record, order_value=value)
+            for record, value in zip(records, ordered.values, strict=True)
+        ],
+        None,
+    )
 
 
-def rows_in_id_order(
-    view: View, start_id: PointId | None, filter: Filter | None, limit: int
-) -> list[int]:
-    """The first `limit` rows that pass a filter, in id order, from an id on.
+def rows_in_id_order(view: View, found: Passing, start_id: PointId | None, limit: int) -> Rows:
+    """The first `limit` of the rows that pass, in id order, from an id on.
 
-    Rows are tested a step at a time, so that a page near the start costs little.
+    Few rows are sorted; of many, the view's order of all rows is walked a step at a time,
+    so that a page near the start costs little.
     """
+    if found.at_most <= _SORTED_ROWS_MAX:
+        ascending = view.segment.row_ids.in_id_order(found.row_set().rows)
+        return _from_id(view, ascending, start_id)[:limit]
     ascending = view.rows_by_id
     first = 0 if start_id is None else view.first_place_from(start_id)
-    if filter is None:
-        page: list[int] = ascending[first : first + limit].tolist()
-        return page
-    found: list[int] = []
-    for begin in range(first, len(ascending), _ROWS_PER_STEP):
-        found.extend(filter_rows(filter, view, ascending[begin : begin + _ROWS_PER_STEP]).tolist())
-        if len(found) >= limit:
-            break
-    return found[:limit]
+    if found.at_most == view.live_count and found.row_set().count == view.live_count:
+        return ascending[first : first + limit]
+    kept = [np.empty(0, dtype=np.int64)]
+    missing = limit
+    # As many as hold a page, if the rows that pass are spread evenly.
+    step = 2 * limit * (view.row_count // found.at_most + 1)
+    while missing > 0 and first < len(ascending):
+        rows = ascending[first : first + step]
+        passes = np.empty(len(rows), dtype=np.bool_)
+        order = np.argsort(rows)
+        passes[order] = found.holds(rows[order])
+        kept.append(rows[passes][:missing])
+        missing -= len(kept[-1])
+        first += step
+        step *= 2
+        if step > _STEPPED_ROWS_MAX:
+            found = known(found.row_set())
+    return np.concatenate(kept)
 
 
-def count_rows(view: View, filter: Filter | None) -> int:
-    """How many points pass a filter, exactly."""
-    if filter is None:
-        return view.live_count
-    return len(filter_rows(filter, view, np.flatnonzero(view.live)))
+def _from_id(view: View, ascending: Rows, start_id: PointId | None) -> Rows:
+    """Rows in id order without those before an id."""
+    if start_id is None:
+        return ascending
+    ids = view.segment.row_ids.get_many(ascending)
+    start = point_id_order(start_id)
+    first = sum(1 for point_id in ids if point_id_order(point_id) < start)
+    return ascending[first:]

@@ -17,9 +17,11 @@ from headrace.engine.query.ranked import Ranked, best_first
 from headrace.engine.segment.segment import View
 from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.distances import scores_from_similarities
+from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.sparse import SparseVectors
 from headrace.model.errors import BadRequest, WrongInput
 from headrace.model.queries import (
+    DEFAULT_SEARCH_PARAMS,
     Context,
     ContextPair,
     Discover,
@@ -27,9 +29,10 @@ from headrace.model.queries import (
     Recommend,
     RecommendStrategy,
     RelevanceFeedback,
+    SearchParams,
     VectorInput,
 )
-from headrace.model.vectors import Distance, FloatVector, Mask, Rows, SparseVector, Vector
+from headrace.model.vectors import Distance, FloatVector, Rows, SparseVector, Vector
 
 VectorQuery = Nearest | Recommend | Discover | Context | RelevanceFeedback
 
@@ -37,7 +40,13 @@ _EPSILON = np.finfo(np.float32).eps
 
 
 def run_vector_query(
-    view: View, using: str, distance: Distance, kind: VectorQuery, allowed: Mask, limit: int
+    view: View,
+    using: str,
+    distance: Distance,
+    kind: VectorQuery,
+    allowed: RowSet,
+    limit: int,
+    params: SearchParams = DEFAULT_SEARCH_PARAMS,
 ) -> Ranked:
     """The best allowed rows of a vector query whose ids are resolved.
 
@@ -48,27 +57,35 @@ def run_vector_query(
     store = view.vectors(using)
     match kind:
         case Nearest(target=target, mmr=None):
-            return _nearest(view, store, distance, _vector(target), allowed, limit)
+            return _nearest(view, store, distance, _vector(target), allowed, limit, params)
         case Nearest(target=target, mmr=mmr):
             assert mmr is not None
             candidates_limit = limit if mmr.candidates_limit is None else mmr.candidates_limit
-            ranked = _nearest(view, store, distance, _vector(target), allowed, candidates_limit)
+            ranked = _nearest(
+                view, store, distance, _vector(target), allowed, candidates_limit, params
+            )
             return most_marginally_relevant(store, ranked, distance, mmr.diversity, limit)
         case Recommend(strategy=RecommendStrategy.AVERAGE_VECTOR):
             target = _average_target(kind)
-            return _nearest(view, store, distance, target, allowed, limit)
-    rows = np.flatnonzero(allowed & store.present(len(allowed)))
+            return _nearest(view, store, distance, target, allowed, limit, params)
+    rows = allowed.having(store.present(allowed.row_count)).rows
     return best_first(rows, _custom_scores(store, kind, rows), limit)
 
 
 def _nearest(
-    view: View, store: VectorStore, distance: Distance, target: Vector, allowed: Mask, limit: int
+    view: View,
+    store: VectorStore,
+    distance: Distance,
+    target: Vector,
+    allowed: RowSet,
+    limit: int,
+    params: SearchParams,
 ) -> Ranked:
     vector = store.check_query(target)
     if isinstance(store, SparseVectors):
         assert isinstance(vector, SparseVector)
         vector = store.weighted(vector, view.live)
-    found = store.nearest(vector, allowed, min(limit, view.row_count))
+    found = store.nearest(vector, allowed, min(limit, view.row_count), params)
     return Ranked(found.rows, scores_from_similarities(found.similarities, distance))
 
 

@@ -37,6 +37,9 @@ from headrace.engine.storage.data_file import (
 )
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps, storage_error
 from headrace.engine.storage.files import read_document, write_document
+from headrace.engine.vector_index.graph_file import open_graph_file, write_graph_file
+from headrace.engine.vector_index.indexed_vectors import IndexedVectors
+from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import PayloadFieldSchema
 from headrace.model.errors import CorruptFile
@@ -79,6 +82,7 @@ class Manifest(msgspec.Struct, frozen=True):
         payloads: groups, in row order.
         schema: the payload indexes.
         source_offsets: how far each source partition has been taken.
+        graphs: by vector name, the graphs over its rows, in row order.
     """
 
     generation: int
@@ -90,9 +94,16 @@ class Manifest(msgspec.Struct, frozen=True):
     payloads: list[PayloadGroup]
     schema: dict[str, PayloadFieldSchema]
     source_offsets: list[SourceOffset]
+    graphs: dict[str, list[DataFileRef]] = {}
 
     def files(self) -> Iterator[DataFileRef]:
         """Every data file it names."""
+        yield from self.array_files()
+        for refs in self.graphs.values():
+            yield from refs
+
+    def array_files(self) -> Iterator[DataFileRef]:
+        """Every data file but those of graphs."""
         for stretches in self.arrays.values():
             yield from (stretch.file for stretch in stretches)
         yield self.versions
@@ -118,6 +129,9 @@ class Checkpoints:
         self._manifest: Manifest | None = None
         self._groups: list[GroupState] = []
         self._generation = 0
+        self._pinned: list[Manifest] = []
+        # The graphs that the newest checkpoint holds, by identity: they never change.
+        self._graph_files: dict[SealedRange, DataFileRef] = {}
 
     @property
     def seq_no(self) -> int:
@@ -134,11 +148,11 @@ class Checkpoints:
             StorageFailed: the system cannot read one.
         """
         try:
-            manifest = read_document(self._manifest_path, Manifest, ops=self._ops)
+            manifest = self.read_manifest()
         except FileNotFoundError:
             return
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            refs = {ref.name: ref for ref in manifest.files()}
+            refs = {ref.name: ref for ref in manifest.array_files()}
             mapped = pool.map(lambda ref: map_data_file(self._directory, ref), refs.values())
             contents = dict(zip(refs, mapped, strict=True))
         table: PayloadTable = []
@@ -160,9 +174,42 @@ class Checkpoints:
                 {name: _length(stretches) for name, stretches in manifest.arrays.items()},
             )
         )
+        for name, graph_refs in manifest.graphs.items():
+            self._load_graphs(segment.indexed_stores()[name], graph_refs, manifest.row_count)
         self._manifest = manifest
         self._generation = manifest.generation
         self._groups = group_states(table, manifest.row_count)
+
+    def lacks_graphs(self, view: View) -> bool:
+        """Whether there are graphs that the newest checkpoint does not hold."""
+        return any(
+            sealed not in self._graph_files
+            for store in view.segment.indexed_stores().values()
+            for sealed in store.ranges
+            if sealed.row_end <= view.row_count
+        )
+
+    def read_manifest(self) -> Manifest:
+        """The newest manifest, as it is stored.
+
+        Raises:
+            FileNotFoundError: there is no checkpoint.
+            CorruptFile: it is damaged.
+        """
+        return read_document(self._manifest_path, Manifest, ops=self._ops)
+
+    def pin(self) -> Manifest:
+        """Keep the files of the checkpoint just written, also once they are not its newest.
+
+        The caller gives the manifest to `unpin` when it has read them.
+        """
+        assert self._manifest is not None
+        self._pinned.append(self._manifest)
+        return self._manifest
+
+    def unpin(self, manifest: Manifest) -> None:
+        """Let the next checkpoint remove the files that no manifest names any more."""
+        self._pinned.remove(manifest)
 
     def write(self, view: View) -> None:
         """Make a checkpoint of a view; durable when it returns. Writes may go on meanwhile.
@@ -177,6 +224,7 @@ class Checkpoints:
         writer = _Writer(self._directory, view, self._generation, self._ops)
         try:
             groups = group_states(view.payloads, view.row_count)
+            graphs = writer.graphs(self._graph_files)
             manifest = Manifest(
                 generation=self._generation,
                 seq_no=view.seq_no,
@@ -190,6 +238,7 @@ class Checkpoints:
                 payloads=writer.payload_groups(groups, self._groups, before),
                 schema=dict(view.schema),
                 source_offsets=[SourceOffset(*item) for item in view.source_offsets.items()],
+                graphs={name: list(files.values()) for name, files in graphs.items()},
             )
             self._sync_directory()
             write_document(self._manifest_path, manifest, self._ops)
@@ -198,11 +247,15 @@ class Checkpoints:
                 remove_data_file(self._directory / name, self._ops)
             raise
         self._manifest, self._groups = manifest, groups
+        self._graph_files = {
+            sealed: ref for files in graphs.values() for sealed, ref in files.items()
+        }
         self.remove_unnamed_files()
 
     def forget(self) -> None:
         """Write the next checkpoint whole: the rows have been renumbered."""
         self._groups = []
+        self._graph_files = {}
         if self._manifest is not None:
             self._manifest = msgspec.structs.replace(self._manifest, arrays={}, payloads=[])
 
@@ -210,10 +263,16 @@ class Checkpoints:
         """Remove the data files that the newest manifest does not name."""
         if not self._directory.exists():
             return
-        named = {ref.name for ref in self._manifest.files()} if self._manifest else set()
+        kept = [*self._pinned, self._manifest] if self._manifest else self._pinned
+        named = {ref.name for manifest in kept for ref in manifest.files()}
         for path in self._directory.iterdir():
             if path.name not in named:
                 remove_data_file(path, self._ops)
+
+    def _load_graphs(self, store: IndexedVectors, refs: list[DataFileRef], row_count: int) -> None:
+        ranges = [open_graph_file(self._directory, ref, store.dim, row_count) for ref in refs]
+        store.adopt_ranges(ranges)
+        self._graph_files.update(zip(ranges, refs, strict=True))
 
     def _make_directory(self) -> None:
         try:
@@ -241,14 +300,35 @@ class _Writer:
 
     def file(self, what: str, parts: list[NDArray[Any]] | list[bytes]) -> DataFileRef:
         """Write a data file named after what it holds, the checkpoint and its rank."""
-        name = f"{self._generation:010d}-{len(self.written):06d}-{what}.data"
-        self.written.append(name)
+        name = self._new_name(what)
         buffers = [
             np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part
             for part in parts
             if len(part)
         ]
         return write_data_file(self._directory, name, buffers, self._ops)
+
+    def graphs(
+        self, stored: dict[SealedRange, DataFileRef]
+    ) -> dict[str, dict[SealedRange, DataFileRef]]:
+        """The graphs over rows of the view, by vector name; those that are stored stay."""
+        return {
+            name: {
+                sealed: stored.get(sealed) or self._graph(sealed, store.dim)
+                for sealed in store.ranges
+                if sealed.row_end <= self._view.row_count
+            }
+            for name, store in self._view.segment.indexed_stores().items()
+        }
+
+    def _graph(self, sealed: SealedRange, dim: int) -> DataFileRef:
+        name = self._new_name("graph")
+        return write_graph_file(self._directory, name, sealed, dim, self._ops)
+
+    def _new_name(self, what: str) -> str:
+        name = f"{self._generation:010d}-{len(self.written):06d}-{what}.data"
+        self.written.append(name)
+        return name
 
     def stretches(self, name: str, stored: StoredArray, before: list[Stretch]) -> list[Stretch]:
         """The stretches of an array: those that stay, and one of all that is new or merged."""

@@ -15,6 +15,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.engine.filter.slice_hashes import number_hashes, uuid_hashes
 from headrace.engine.vectors.arrays import GrowingArray
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.ids import PointId
@@ -50,6 +51,7 @@ class RowIds:
         self._low: GrowingArray[np.uint64] = GrowingArray(np.uint64)
         self._high: GrowingArray[np.uint64] = GrowingArray(np.uint64)
         self._is_uuid: GrowingArray[np.bool_] = GrowingArray(np.bool_)
+        self._slice_hashes = np.empty(0, dtype=np.uint64)
 
     def stored_arrays(self) -> dict[str, StoredArray]:
         """The arrays that a checkpoint keeps, by name."""
@@ -71,6 +73,28 @@ class RowIds:
             SortedIds(self._low.view(end)[numbers], numbers),
             SortedIds(np.frombuffer(words.tobytes(), dtype="S16"), uuids),
         )
+
+    def rows_of(self, ids: Sequence[PointId], row_count: int) -> Rows:
+        """All rows below `row_count`, old ones too, that were named by one of these ids."""
+        numbers = np.array([i for i in ids if not isinstance(i, UUID)], dtype=np.uint64)
+        halves = [divmod(i.int, 2**64) for i in ids if isinstance(i, UUID)]
+        low, is_uuid = self._low.view(row_count), self._is_uuid.view(row_count)
+        named = np.isin(low, numbers) & ~is_uuid
+        for high_half, low_half in halves:
+            named |= is_uuid & (low == low_half) & (self._high.view(row_count) == high_half)
+        return np.flatnonzero(named)
+
+    def slice_hashes(self, row_count: int) -> NDArray[np.uint64]:
+        """The hashes by which slices are made, shape (row_count,); kept once made."""
+        known = self._slice_hashes
+        if len(known) < row_count:
+            new = slice(len(known), row_count)
+            low, high = self._low.view(row_count)[new], self._high.view(row_count)[new]
+            is_uuid = self._is_uuid.view(row_count)[new]
+            hashes = number_hashes(low)
+            hashes[is_uuid] = uuid_hashes(high[is_uuid], low[is_uuid])
+            known = self._slice_hashes = np.concatenate((known, hashes))
+        return known[:row_count]
 
     def write(self, row_begin: int, ids: Sequence[PointId]) -> None:
         """Name the rows from `row_begin` on."""
@@ -131,9 +155,8 @@ class IdIndex:
 
     def row(self, point_id: PointId) -> int:
         """The row of one id, or NO_ROW."""
-        state = self._state
-        row = state.changes.get(point_id)
-        return _find(state, point_id) if row is None else row
+        row = self._state.changes.get(point_id)
+        return int(self.rows([point_id])[0]) if row is None else row
 
     def rows(self, ids: Sequence[PointId]) -> Rows:
         """The rows of many ids, shape (len(ids),); NO_ROW where there is none."""
@@ -141,8 +164,11 @@ class IdIndex:
         unknown = NO_ROW - 1
         get = state.changes.get
         rows = np.fromiter((get(i, unknown) for i in ids), dtype=np.int64, count=len(ids))
-        for place in np.flatnonzero(rows == unknown).tolist():
-            rows[place] = _find(state, ids[place])
+        asked = np.flatnonzero(rows == unknown).tolist()
+        numbers = [place for place in asked if not isinstance(ids[place], UUID)]
+        uuids = [place for place in asked if isinstance(ids[place], UUID)]
+        rows[numbers] = _find(state.numbers, np.array([ids[p] for p in numbers], dtype=np.uint64))
+        rows[uuids] = _find(state.uuids, _uuid_bytes(ids[place] for place in uuids))
         return rows
 
     def set(self, ids: Sequence[PointId], rows: Sequence[int]) -> None:
@@ -174,15 +200,17 @@ class IdIndex:
         )
 
 
-def _find(state: _State, point_id: PointId) -> int:
-    if isinstance(point_id, UUID):
-        wanted: NDArray[np.generic] = np.array([point_id.bytes], dtype="S16")
-        part = state.uuids
-    else:
-        wanted = np.array([point_id], dtype=np.uint64)
-        part = state.numbers
-    found, places = _places(part, wanted)
-    return int(part.rows[places[0]]) if found[0] else NO_ROW
+def _find(part: SortedIds, ids: NDArray[np.generic]) -> Rows:
+    """The row of each id in a sorted part, or NO_ROW."""
+    found, places = _places(part, ids)
+    rows = np.full(len(ids), NO_ROW, dtype=np.int64)
+    rows[found] = part.rows[places[found]]
+    return rows
+
+
+def _uuid_bytes(ids: Iterable[PointId]) -> NDArray[np.bytes_]:
+    """UUIDs as fixed-width byte strings, which sort as their numbers do."""
+    return np.array([i.bytes for i in ids if isinstance(i, UUID)], dtype="S16")
 
 
 def _places(part: SortedIds, ids: NDArray[np.generic]) -> tuple[Mask, Rows]:

@@ -19,11 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.engine.payload.store import PayloadStore, PayloadTable, payload_at
+from headrace.engine.payload_index.changes import ChangeLog, ChangeMark
+from headrace.engine.payload_index.index import PayloadIndex
+from headrace.engine.payload_index.row_set_cache import RowSetCache
 from headrace.engine.segment.ids import NO_ROW, IdIndex, RowIds
+from headrace.engine.vector_index.builder import IndexBuilder
+from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.engine.vectors.arrays import GrowingArray
 from headrace.engine.vectors.base import VectorStore
-from headrace.engine.vectors.dense import DenseVectors
 from headrace.engine.vectors.multi import MultiVectors
+from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.sparse import SparseVectors
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
@@ -48,6 +53,7 @@ class View:
         live_count: how many points there are.
         schema: the payload indexes, by payload path.
         payloads: the payloads by row.
+        changes: which changes of payloads it shows.
         source_offsets: how far each source partition has been taken.
         segment: where rows are read.
     """
@@ -58,8 +64,19 @@ class View:
     live_count: int
     schema: PayloadSchema
     payloads: PayloadTable
+    changes: ChangeMark
     source_offsets: Mapping[SourcePartition, int]
     segment: Segment
+
+    @cached_property
+    def live_set(self) -> RowSet:
+        """The live rows as a set."""
+        return RowSet.of_mask(self.live, self.live_count)
+
+    @cached_property
+    def row_sets(self) -> RowSetCache:
+        """The filters that were answered for this view lately."""
+        return RowSetCache()
 
     @cached_property
     def rows_by_id(self) -> Rows:
@@ -87,9 +104,10 @@ class View:
         """The payload of a row, as JSON bytes."""
         return payload_at(self.payloads, row)
 
-    def version(self, row: int) -> int:
-        """The seq_no that last changed the point of a row."""
-        return int(self.segment.versions.view(row + 1)[row])
+    def versions(self, rows: Rows) -> list[int]:
+        """The seq_no that last changed the point of each row."""
+        versions: list[int] = self.segment.versions.view(self.row_count)[rows].tolist()
+        return versions
 
     def vectors(self, name: str) -> VectorStore:
         """The store of one vector name.
@@ -146,14 +164,18 @@ class Segment:
 
     Args:
         config: the collection's.
+        builder: makes the graphs of dense vectors in the background.
     """
 
-    def __init__(self, config: CollectionConfig) -> None:
+    def __init__(self, config: CollectionConfig, builder: IndexBuilder) -> None:
+        self._builder = builder
         self.row_ids = RowIds()
         self.id_index = IdIndex()
         self.versions: GrowingArray[np.uint64] = GrowingArray(np.uint64)
         self.stores: dict[str, VectorStore] = {
-            name: MultiVectors(params) if params.is_multi else DenseVectors(params)
+            name: MultiVectors(params)
+            if params.is_multi
+            else IndexedVectors(params, config, builder)
             for name, params in config.vectors.items()
         }
         self.stores.update(
@@ -161,12 +183,19 @@ class Segment:
         )
         self._live: GrowingArray[np.bool_] = GrowingArray(np.bool_)
         self._payloads = PayloadStore()
+        self._changes = ChangeLog()
+        self.payload_index = PayloadIndex(self._changes.mark())
         self._row_count = 0
         self._live_count = 0
         self._schema: dict[str, PayloadFieldSchema] = {}
         self._source_offsets: dict[SourcePartition, int] = {}
         self._savepoints: list[_Savepoint] = []
         self._seq_no = 0
+
+    @property
+    def seq_no(self) -> int:
+        """The batch that was begun last; a view of it, or none later, shows the newest state."""
+        return self._seq_no
 
     def store(self, name: str) -> VectorStore:
         """The store of one vector name; raises UnknownVectorName."""
@@ -178,7 +207,7 @@ class Segment:
     @classmethod
     def compacted(cls, config: CollectionConfig, view: View) -> Segment:
         """A new segment that shows what `view` shows, without its dead rows."""
-        segment = cls(config)
+        segment = cls(config, view.segment._builder)
         segment.begin(view.seq_no)
         live_rows = np.flatnonzero(view.live)
         for begin in range(0, len(live_rows), _COMPACTED_ROWS_PER_STEP):
@@ -192,7 +221,26 @@ class Segment:
         segment._schema = dict(view.schema)
         segment._source_offsets = dict(view.source_offsets)
         segment.end_batches()
+        for name, store in segment.indexed_stores().items():
+            old = view.segment.indexed_stores()[name]
+            store.adopt_renumbered(old, live_rows)
         return segment
+
+    # Graphs
+
+    def indexed_stores(self) -> dict[str, IndexedVectors]:
+        """The stores that have graphs, by vector name."""
+        return {n: store for n, store in self.stores.items() if isinstance(store, IndexedVectors)}
+
+    def published(self, view: View) -> None:
+        """Have graphs made, where that is worth it, now that readers have this view."""
+        for store in self.indexed_stores().values():
+            store.published(view.live)
+
+    def close(self) -> None:
+        """Give up what is built in the background."""
+        for store in self.indexed_stores().values():
+            store.close()
 
     # Storing
 
@@ -250,6 +298,7 @@ class Segment:
             self._live.buffer[rows[rows < savepoint.row_count]] = True
         for rows, versions in reversed(savepoint.replaced_versions):
             self.versions.buffer[rows] = versions
+            self._changes.append(rows)
         self.id_index.set(list(savepoint.replaced_rows), list(savepoint.replaced_rows.values()))
         self._payloads.restore(savepoint.payloads)
         self._live_count = savepoint.live_count
@@ -271,6 +320,7 @@ class Segment:
             live_count=self._live_count,
             schema=self._schema.copy(),
             payloads=self._payloads.snapshot(),
+            changes=self._changes.mark(),
             source_offsets=self._source_offsets.copy(),
             segment=self,
         )
@@ -328,6 +378,7 @@ class Segment:
             self._payloads.replace(row, payload)
         self._savepoints[-1].replaced_versions.append((rows, self.versions.buffer[rows].copy()))
         self.versions.buffer[rows] = self._seq_no
+        self._changes.append(rows)
 
     def payload(self, row: int) -> PayloadJson:
         """The payload of a row as the writer sees it."""
@@ -344,6 +395,14 @@ class Segment:
         """Remember how far a source partition has been taken; never moves back."""
         taken = self._source_offsets.get(partition, 0)
         self._source_offsets[partition] = max(taken, next_offset)
+
+    def rewind_source(self, partition: SourcePartition, next_offset: int) -> None:
+        """Forget what of a source partition was taken from an offset on; never moves ahead."""
+        taken = min(self._source_offsets.get(partition, 0), next_offset)
+        if taken > 0:
+            self._source_offsets[partition] = taken
+        else:
+            self._source_offsets.pop(partition, None)
 
     # Reading by id
 

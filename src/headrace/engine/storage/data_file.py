@@ -12,7 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -91,19 +91,53 @@ def map_data_file(directory: Path, ref: DataFileRef) -> memoryview:
         CorruptFile: the file is missing, is another one, or a block is damaged.
         StorageFailed: the system cannot read it.
     """
+    mapped = _map(directory / ref.name)
+    for damage in _find_damage(directory / ref.name, mapped, ref):
+        raise damage
+    return mapped[_CONTENT_START : _CONTENT_START + ref.content_bytes]
+
+
+def find_damage(directory: Path, ref: DataFileRef) -> list[CorruptFile]:
+    """Everything that is wrong with a data file; of a damaged block, where it begins.
+
+    Raises:
+        StorageFailed: the system cannot read it.
+    """
     path = directory / ref.name
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size < _CONTENT_START:
-                raise CorruptFile(str(path), 0, f"{_CONTENT_START} bytes or more", f"{size}")
-            mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except FileNotFoundError:
-        raise CorruptFile(str(path), 0, "a data file", "no file") from None
-    except OSError as error:
-        raise storage_error(error, f"mapping {path}") from error
-    _verify(path, mapped, ref)
-    return mapped[_CONTENT_START : _CONTENT_START + ref.content_bytes]
+        return list(_find_damage(path, _map(path), ref))
+    except CorruptFile as damage:
+        return [damage]
+
+
+def read_undamaged(directory: Path, ref: DataFileRef) -> tuple[bytearray, list[tuple[int, int]]]:
+    """What is left of a data file: its content, with zeros in the place of damaged blocks.
+
+    Returns:
+        The content, and the stretches of it that are lost, as (begin, end) in bytes.
+
+    Raises:
+        StorageFailed: the system cannot read it.
+    """
+    path = directory / ref.name
+    everything = (bytearray(ref.content_bytes), [(0, ref.content_bytes)])
+    try:
+        mapped = _map(path)
+    except CorruptFile:
+        return everything
+    content_end = _CONTENT_START + ref.content_bytes
+    places = [damage.byte_offset for damage in _find_damage(path, mapped, ref)]
+    blocks = -(-ref.content_bytes // _BLOCK_BYTES)
+    if len(mapped) != content_end + 4 * blocks + 4 or content_end in places:
+        # Without the checksums of the blocks nothing can be told.
+        return everything
+    # What stands before the content is known beforehand: damage there costs nothing.
+    starts = [place - _CONTENT_START for place in places if place >= _CONTENT_START]
+    content = bytearray(mapped[_CONTENT_START : _CONTENT_START + ref.content_bytes])
+    lost = [(start, min(start + _BLOCK_BYTES, ref.content_bytes)) for start in starts]
+    for begin, end in lost:
+        content[begin:end] = bytes(end - begin)
+    return content, lost
 
 
 def remove_data_file(path: Path, ops: FileOps = FILE_OPS) -> None:
@@ -135,26 +169,41 @@ def _write_blocks(fd: int, parts: Iterable[ReadableBuffer], ops: FileOps) -> tup
     return content_bytes, checksums
 
 
-def _verify(path: Path, mapped: memoryview, ref: DataFileRef) -> None:
+def _map(path: Path) -> memoryview:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size < _CONTENT_START:
+                raise CorruptFile(str(path), 0, f"{_CONTENT_START} bytes or more", f"{size}")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError:
+        raise CorruptFile(str(path), 0, "a data file", "no file") from None
+    except OSError as error:
+        raise storage_error(error, f"mapping {path}") from error
+
+
+def _find_damage(path: Path, mapped: memoryview, ref: DataFileRef) -> Iterator[CorruptFile]:
+    """What is wrong, in order; blocks are only looked at where their checksums hold."""
     blocks = -(-ref.content_bytes // _BLOCK_BYTES)
     table_start = _CONTENT_START + ref.content_bytes
     expected_size = table_start + 4 * blocks + 4
     if len(mapped) != expected_size:
-        raise CorruptFile(
-            str(path), min(len(mapped), expected_size), f"{expected_size} bytes", f"{len(mapped)}"
-        )
+        place = min(len(mapped), expected_size)
+        yield CorruptFile(str(path), place, f"{expected_size} bytes", f"{len(mapped)}")
+        return
     header = _HEADER.pack(_MAGIC, 1, _BLOCK_BYTES, ref.content_bytes)
     if mapped[: _HEADER.size] != header:
-        raise CorruptFile(str(path), 0, header.hex(), mapped[: _HEADER.size].hex())
+        yield CorruptFile(str(path), 0, header.hex(), mapped[: _HEADER.size].hex())
     if any(mapped[_HEADER.size : _CONTENT_START]):
-        raise CorruptFile(str(path), _HEADER.size, "zeros up to the content", "other bytes")
+        yield CorruptFile(str(path), _HEADER.size, "zeros up to the content", "other bytes")
     table = mapped[table_start : expected_size - 4]
     stored = mapped[expected_size - 4 :]
     checksum = crc32c(table, crc32c(header))
     if checksum != ref.checksum or stored != struct.pack("<I", checksum):
-        raise CorruptFile(str(path), table_start, f"checksum {ref.checksum:08x}", f"{checksum:08x}")
+        yield CorruptFile(str(path), table_start, f"checksum {ref.checksum:08x}", f"{checksum:08x}")
+        return
     for number, (wanted,) in enumerate(struct.iter_unpack("<I", table)):
         begin = _CONTENT_START + number * _BLOCK_BYTES
         found = crc32c(mapped[begin : min(begin + _BLOCK_BYTES, table_start)])
         if found != wanted:
-            raise CorruptFile(str(path), begin, f"checksum {wanted:08x}", f"{found:08x}")
+            yield CorruptFile(str(path), begin, f"checksum {wanted:08x}", f"{found:08x}")

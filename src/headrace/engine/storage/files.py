@@ -91,8 +91,13 @@ def write_document(path: Path, document: object, ops: FileOps = FILE_OPS) -> Non
 
     Raises: as `write_file_atomically`.
     """
+    write_file_atomically(path, encode_document(document), ops)
+
+
+def encode_document(document: object) -> bytes:
+    """The bytes of a document's file."""
     content = msgspec.json.encode(document, order="deterministic") + b"\n"
-    write_file_atomically(path, _document_header(content) + content, ops)
+    return _document_header(content) + content
 
 
 @overload
@@ -118,15 +123,28 @@ def read_document(path: Path, kind: Any = Any, *, ops: FileOps = FILE_OPS) -> An
         raise
     except OSError as error:
         raise storage_error(error, f"reading {path}") from error
+    return decode_document(data, str(path), kind)
+
+
+@overload
+def decode_document(data: bytes, path: str) -> Any: ...
+@overload
+def decode_document(data: bytes, path: str, kind: type[T]) -> T: ...
+def decode_document(data: bytes, path: str, kind: Any = Any) -> Any:
+    """The document in the bytes of a file; `path` is named in errors.
+
+    Raises:
+        CorruptFile: it is not what was written, or not of this kind.
+    """
     header_bytes = data.find(b"\n") + 1
     content = data[header_bytes:]
     expected = _document_header(content)
     if data[:header_bytes] != expected:
-        raise CorruptFile(str(path), 0, _shown(expected), _shown(data[: len(expected)]))
+        raise CorruptFile(path, 0, _shown(expected), _shown(data[: len(expected)]))
     try:
         return msgspec.json.decode(content, type=kind)
     except msgspec.MsgspecError as error:
-        raise CorruptFile(str(path), header_bytes, f"a document of {kind}", str(error)) from error
+        raise CorruptFile(path, header_bytes, f"a document of {kind}", str(error)) from error
 
 
 def collection_directory_name(name: str) -> str:

@@ -7,6 +7,7 @@ file's bytes with verification; it opens nothing.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -185,6 +186,26 @@ def read_log_file(data: bytes, path: str, *, may_be_torn: bool) -> LogFile:
             bodies.append(BodySpan(record.seq_no, body_start, position))
         last_marker = record.marker
     return LogFile(header, bodies, position, last_marker, None)
+
+
+def find_whole_bodies(data: bytes, path: str) -> Iterator[BodySpan]:
+    """Every write in one file whose checksums hold, also behind damage; for repair alone.
+
+    Raises:
+        CorruptFile: the file's header is damaged, so that nothing can be verified.
+    """
+    seed = read_file_header(data, path).seed
+    position = FILE_HEADER_BYTES
+    while position < len(data):
+        record = _read_record(data, position, seed)
+        if isinstance(record, Damage) or record.marker not in _MARKERS:
+            found = [data.find(marker, position + 1) for marker in _MARKERS]
+            position = min((place for place in found if place >= 0), default=len(data))
+            continue
+        body_start = position + RECORD_HEADER_BYTES
+        position = body_start + record.body_bytes
+        if record.marker == BATCH_MARKER:
+            yield BodySpan(record.seq_no, body_start, position)
 
 
 def _read_record(data: bytes, position: int, seed: int) -> _RecordHeader | Damage:

@@ -143,8 +143,29 @@ class BlockMatrix:
         """A copy of the given ascending rows, shape (n, dim)."""
         values = np.empty((len(rows), self.dim), dtype=np.float32)
         for begin, end, number in self._runs(rows):
-            values[begin:end] = self._blocks[number][rows[begin:end] - self._starts[number]]
+            places = rows[begin:end] - self._starts[number]
+            # "clip" writes straight into `out`; the default mode goes through a copy.
+            self._blocks[number].take(places, axis=0, out=values[begin:end], mode="clip")
         return values
+
+    def runs(self, rows: Rows) -> list[tuple[int, int, int, FloatMatrix]]:
+        """(begin, end, first row of the block, block) of the runs of `rows` within one block.
+
+        Args:
+            rows: shape (n,), ascending.
+        """
+        return [
+            (begin, end, self._starts[number], self._blocks[number])
+            for begin, end, number in self._runs(rows)
+        ]
+
+    def slices_between(self, begin: int, end: int) -> list[tuple[int, FloatMatrix]]:
+        """(first row, matrix) of each piece of a block within [begin, end), not copied."""
+        return [
+            (max(first, begin), block[max(0, begin - first) :])
+            for first, block in self.slices(end)
+            if first + len(block) > begin
+        ]
 
     def slices(self, rows: int) -> list[tuple[int, FloatMatrix]]:
         """(first row, matrix) of each block up to `rows`, not copied."""
@@ -158,6 +179,9 @@ class BlockMatrix:
         """(begin, end, block number) of the runs of ascending `rows` within one block."""
         if not len(rows):
             return []
+        last = bisect_right(self._starts, rows[-1]) - 1
+        if self._starts[last] <= rows[0]:
+            return [(0, len(rows), last)]
         numbers = np.searchsorted(self._starts, rows, side="right") - 1
         starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
         return [(begin, end, int(numbers[begin])) for begin, end in pairwise(starts)]

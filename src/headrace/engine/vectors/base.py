@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
+from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import FloatVector, Mask, Rows, Vector, VectorBatch
 
 
@@ -47,13 +49,16 @@ class VectorStore(Protocol):
     def present(self, row_count: int) -> Mask:
         """shape (row_count,): which rows have a vector of this name."""
 
-    def nearest(self, query: Vector, allowed: Mask, k: int) -> Candidates:
-        """The k rows nearest to a query, exactly.
+    def nearest(
+        self, query: Vector, allowed: RowSet, k: int, params: SearchParams = DEFAULT_SEARCH_PARAMS
+    ) -> Candidates:
+        """The k rows nearest to a query: exactly, but where there is a graph.
 
         Args:
             query: of the store's kind and dim; normalised for cosine.
-            allowed: shape (row_count,): the rows that may be returned, of those present.
+            allowed: the rows of a view that may be returned, of those present.
             k: how many at most.
+            params: for stores that have graphs: whether and how these are walked.
         """
 
     def similarities(self, query: Vector, rows: Rows) -> FloatVector:

@@ -9,9 +9,12 @@ import numpy as np
 from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import normalised, similarities, top_k
+from headrace.engine.vectors.kernels import all_similarities, row_similarities_into
+from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import VectorParams
 from headrace.model.errors import WrongInput, WrongVectorDimension
+from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import (
     DenseBatch,
     Distance,
@@ -23,9 +26,14 @@ from headrace.model.vectors import (
     VectorBatch,
 )
 
-# Below this share of allowed rows in a block, those rows are gathered and scored alone:
-# a gathered row costs about eight times a row of a contiguous product.
-_GATHER_SHARE = 1 / 8
+# Below this share of allowed rows in a block, those rows are scored alone: a chosen row
+# costs about 1.3 times a row of a whole block.
+_CHOSEN_SHARE = 3 / 4
+
+
+# Up to this many rows it is cheaper to gather them from all blocks and score them at once
+# than to call a kernel for each block: a call costs as much as copying some 100 rows.
+_GATHERED_ROWS_MAX = 128
 
 
 class DenseVectors:
@@ -39,6 +47,11 @@ class DenseVectors:
         self._distance = params.distance
         self._vectors = BlockMatrix(params.size)
         self._present: GrowingArray[np.bool_] = GrowingArray(np.bool_)
+
+    @property
+    def dim(self) -> int:
+        """Components of a vector."""
+        return self._vectors.dim
 
     def write(self, rows: Rows, batch: VectorBatch) -> None:
         """See `VectorStore.write`."""
@@ -88,20 +101,39 @@ class DenseVectors:
             raise WrongVectorDimension(self._vectors.dim, len(query))
         return normalised(query) if self._distance is Distance.COSINE else query
 
-    def nearest(self, query: Vector, allowed: Mask, k: int) -> Candidates:
-        """See `VectorStore.nearest`."""
+    def nearest(
+        self,
+        query: Vector,
+        allowed: Mask | RowSet,
+        k: int,
+        params: SearchParams = DEFAULT_SEARCH_PARAMS,
+    ) -> Candidates:
+        """See `VectorStore.nearest`: exactly; takes a mask too."""
+        if not isinstance(allowed, RowSet):
+            return self.nearest_from(0, query, allowed, k)
+        if not allowed.is_few:
+            return self.nearest_from(0, query, allowed.mask, k)
+        rows = allowed.having(self.present(allowed.row_count)).rows
+        scored = self.similarities(query, rows)
+        best = top_k(scored, k)
+        return Candidates(rows[best], scored[best])
+
+    def nearest_from(self, row_begin: int, query: Vector, allowed: Mask, k: int) -> Candidates:
+        """As `nearest`, among the rows from `row_begin` on."""
         assert not isinstance(query, SparseVector)
-        allowed = allowed & self.present(len(allowed))
+        allowed = allowed[row_begin:] & self.present(len(allowed))[row_begin:]
         found_rows: list[Rows] = [np.empty(0, dtype=np.int64)]
         found: list[FloatVector] = [np.empty(0, dtype=np.float32)]
-        for first_row, block in self._vectors.slices(len(allowed)):
-            within = np.flatnonzero(allowed[first_row : first_row + len(block)])
+        for first_row, block in self._vectors.slices_between(row_begin, row_begin + len(allowed)):
+            begin = first_row - row_begin
+            within = np.flatnonzero(allowed[begin : begin + len(block)])
             if not len(within):
                 continue
-            if len(within) < len(block) * _GATHER_SHARE:
-                scored = similarities(query, block[within], self._distance)
+            if len(within) < len(block) * _CHOSEN_SHARE:
+                scored = np.empty(len(within), dtype=np.float32)
+                row_similarities_into(query, block, within, self._distance, scored)
             else:
-                scored = similarities(query, block, self._distance)[within]
+                scored = all_similarities(query, block, self._distance)[within]
             best = top_k(scored, k)
             found_rows.append(within[best] + first_row)
             found.append(scored[best])
@@ -112,7 +144,13 @@ class DenseVectors:
     def similarities(self, query: Vector, rows: Rows) -> FloatVector:
         """See `VectorStore.similarities`."""
         assert not isinstance(query, SparseVector)
-        return similarities(query, self._vectors.gather(rows), self._distance)
+        if len(rows) <= _GATHERED_ROWS_MAX:
+            return similarities(query, self._vectors.gather(rows), self._distance)
+        scored = np.empty(len(rows), dtype=np.float32)
+        for begin, end, first_row, block in self._vectors.runs(rows):
+            places = rows[begin:end] - first_row
+            row_similarities_into(query, block, places, self._distance, scored[begin:end])
+        return scored
 
     def _write(self, rows: Rows, values: FloatVector) -> None:
         if not len(rows):

@@ -13,9 +13,11 @@ import numpy as np
 from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import normalised, similarities, top_k
+from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import VectorParams
 from headrace.model.errors import WrongInput, WrongVectorDimension
+from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import (
     Distance,
     FloatMatrix,
@@ -115,10 +117,12 @@ class MultiVectors:
             raise WrongVectorDimension(self._inner.dim, matrix.shape[1])
         return normalised(matrix) if self._distance is Distance.COSINE else matrix
 
-    def nearest(self, query: Vector, allowed: Mask, k: int) -> Candidates:
-        """See `VectorStore.nearest`."""
+    def nearest(
+        self, query: Vector, allowed: RowSet, k: int, params: SearchParams = DEFAULT_SEARCH_PARAMS
+    ) -> Candidates:
+        """See `VectorStore.nearest`: exactly."""
         assert not isinstance(query, SparseVector)
-        rows = np.flatnonzero(allowed & self.present(len(allowed)))
+        rows = allowed.having(self.present(allowed.row_count)).rows
         scored = self.similarities(query, rows)
         best = top_k(scored, k)
         return Candidates(rows[best], scored[best])

@@ -92,11 +92,18 @@ class RowSet:
             return np.zeros(len(rows), dtype=np.bool_)
         places = np.searchsorted(self._rows, rows)
         places[places == self.count] = 0
-        return self._rows[places] == rows
+        found: Mask = self._rows[places] == rows
+        return found
 
     def keep(self, kept: Mask) -> RowSet:
         """The rows for which `kept`, shape (count,) in the order of `rows`, is True."""
         return RowSet.of_rows(self.rows[kept], self.row_count)
+
+    def having(self, mask: Mask) -> RowSet:
+        """The rows of the set for which `mask`, shape (row_count,), is True."""
+        if self._rows is not None and self.is_few:
+            return self.keep(mask[self._rows])
+        return RowSet.of_mask(self.mask & mask)
 
     def __and__(self, other: RowSet) -> RowSet:
         few, many = (self, other) if self.count <= other.count else (other, self)

@@ -15,9 +15,11 @@ import numpy as np
 from headrace.engine.vectors.arrays import GrowingArray
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import top_k
+from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import Modifier, SparseVectorParams
 from headrace.model.errors import WrongInput
+from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import (
     FloatVector,
     Mask,
@@ -144,13 +146,19 @@ class SparseVectors:
             weights[position] *= _idf(vectors_count, with_dimension)
         return SparseVector(query.indices, weights)
 
-    def nearest(self, query: Vector, allowed: Mask, k: int) -> Candidates:
-        """See `VectorStore.nearest`; points that share no dimension are never returned."""
+    def nearest(
+        self, query: Vector, allowed: RowSet, k: int, params: SearchParams = DEFAULT_SEARCH_PARAMS
+    ) -> Candidates:
+        """See `VectorStore.nearest`: exactly; points that share no dimension are never returned."""
         assert isinstance(query, SparseVector)
-        scored, touched = self._scan(query, len(allowed))
-        rows = np.flatnonzero(touched & allowed)
-        best = top_k(scored[rows], k)
-        return Candidates(rows[best], scored[rows[best]])
+        if allowed.is_few and allowed.count < self._postings_length(query):
+            rows, scores = self._scores_by_row(query, allowed.rows)
+        else:
+            scored, touched = self._scan(query, allowed.row_count)
+            rows = allowed.having(touched).rows
+            scores = scored[rows]
+        best = top_k(scores, k)
+        return Candidates(rows[best], scores[best])
 
     def similarities(self, query: Vector, rows: Rows) -> FloatVector:
         """See `VectorStore.similarities`; 0 where no dimension is shared."""
@@ -158,6 +166,29 @@ class SparseVectors:
         scored, _ = self._scan(query, int(rows.max(initial=-1)) + 1)
         found: FloatVector = scored[rows]
         return found
+
+    def _postings_length(self, query: SparseVector) -> int:
+        postings = map(self._postings.get, query.indices.tolist())
+        return sum(len(posting) for posting in postings if posting is not None)
+
+    def _scores_by_row(self, query: SparseVector, rows: Rows) -> tuple[Rows, FloatVector]:
+        """Those of the rows that share a dimension with the query, and their dot products."""
+        rows = rows[self.present(int(rows.max(initial=-1)) + 1)[rows]]
+        counts = self._count.buffer[rows]
+        bounds = np.cumsum(counts) - counts
+        owners = np.repeat(np.arange(len(rows)), counts)
+        elements = np.arange(len(owners)) + (self._first.buffer[rows] - bounds)[owners]
+        order = np.argsort(query.indices)
+        indices = self._indices.buffer[elements]
+        places = np.searchsorted(query.indices[order], indices)
+        shared = places < len(order)
+        shared[shared] = query.indices[order][places[shared]] == indices[shared]
+        products = self._values.buffer[elements[shared]] * query.values[order][places[shared]]
+        scored = np.zeros(len(rows), dtype=np.float32)
+        np.add.at(scored, owners[shared], products)
+        touched = np.zeros(len(rows), dtype=np.bool_)
+        touched[owners[shared]] = True
+        return rows[touched], scored[touched]
 
     def _scan(self, query: SparseVector, row_count: int) -> tuple[FloatVector, Mask]:
         """Dot products by row, and which rows share a dimension with the query."""
@@ -203,6 +234,9 @@ class _Posting:
         self._rows = np.empty(4, dtype=np.int64)
         self._values = np.empty(4, dtype=np.float32)
         self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
 
     def append(self, rows: Rows, values: FloatVector) -> None:
         """Add rows beyond all present ones."""

@@ -1,0 +1,1 @@
+"""How does a gRPC message become an operation or a query, and an answer a message?"""

@@ -1,0 +1,1 @@
+"""How does a REST request become an operation or a query, and an answer JSON?"""

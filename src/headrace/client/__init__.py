@@ -1,0 +1,1 @@
+"""How does a program use the store without a server?"""

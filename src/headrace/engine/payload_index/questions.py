@@ -1,0 +1,194 @@
+"""What can be asked of the parts of a run?
+
+A question is a condition that is ready to be asked of any run: it knows which parts it
+needs, and answers with a find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from headrace.engine.payload_index.build import Part
+from headrace.engine.payload_index.elements import Elements, SomeElement
+from headrace.engine.payload_index.found import ByMask, ByTest, Exactly, Found
+from headrace.engine.payload_index.part_key import POINTS, PartKey, PartKind, Space
+from headrace.engine.payload_index.run import Run
+from headrace.engine.vectors.row_set import RowSet
+from headrace.model.filters import Condition, Slice
+from headrace.model.ids import PointId
+from headrace.model.vectors import Mask, Rows
+
+
+class PointsReader(Protocol):
+    """What is asked of the points of a view, beside their payload columns."""
+
+    def rows_of_ids(self, ids: Sequence[PointId]) -> RowSet:
+        """The rows of those ids that the view shows."""
+
+    def rows_with_vector(self, name: str) -> RowSet:
+        """The rows that have a vector of this name."""
+
+    def rows_in_slice(self, wanted: Slice) -> RowSet:
+        """The rows whose ids fall into a slice."""
+
+    def evaluate(self, condition: Condition, rows: Rows) -> Mask:
+        """Which of these rows satisfy a condition, by their payloads; slow."""
+
+
+class Ground(msgspec.Struct, frozen=True, eq=False):
+    """What a question is asked of: one run, as one view sees it."""
+
+    run: Run
+    parts: Mapping[PartKey, Part]
+    points: PointsReader
+
+    def row_count(self, space: Space) -> int:
+        """How many rows, or elements, a space has."""
+        if space == POINTS:
+            return self.run.row_count
+        elements = self.parts[PartKey(space[:-1], space[-1], PartKind.ELEMENTS)]
+        assert isinstance(elements, Elements)
+        return len(elements)
+
+
+class Question(Protocol):
+    """A condition that is ready to be asked of any run."""
+
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """The parts that it needs."""
+
+    def find(self, ground: Ground) -> Found:
+        """What satisfies it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartQuestion:
+    """A question to one part."""
+
+    key: PartKey
+    ask: Callable[[Any], Found]
+
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """See `Question`."""
+        return (self.key,)
+
+    def find(self, ground: Ground) -> Found:
+        """See `Question`."""
+        return self.ask(ground.parts[self.key])
+
+
+@dataclass(frozen=True, slots=True)
+class PointsQuestion:
+    """A question to the points of a view, answered as a set of the view's rows."""
+
+    ask: Callable[[PointsReader], RowSet]
+
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """See `Question`."""
+        return ()
+
+    def find(self, ground: Ground) -> Found:
+        """See `Question`."""
+        answer = self.ask(ground.points)
+        if not answer.is_listed:
+            return ByMask(ground.run.inner_mask(answer.mask))
+        rows = ground.run.inner_rows(answer.rows)
+        return Exactly(RowSet.of_rows(rows, ground.run.row_count))
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadQuestion:
+    """A condition on points that no part answers."""
+
+    condition: Condition
+
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """See `Question`."""
+        return ()
+
+    def find(self, ground: Ground) -> Found:
+        """See `Question`."""
+        return ByTest(
+            ground.run.row_count,
+            lambda rows: ground.points.evaluate(self.condition, ground.run.outer_rows(rows)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    """Every row or element of a space."""
+
+    space: Space
+
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """See `Question`."""
+        return ()
+
+    def find(self, ground: Ground) -> Found:
+        """See `Question`."""
+        return Exactly(RowSet.all(ground.row_count(self.space)))
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """No row or element of a space."""
+
+    space: Space
+
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """See `Question`."""
+        return ()
+
+    def find(self, ground: Ground) -> Found:
+        """See `Question`."""
+        return Exactly(RowSet.none(ground.row_count(self.space)))
+
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """Several questions, combined."""
+
+    questions: Sequence[Question]
+    combine: Callable[[Sequence[Found], int], Found]
+    space: Space
+
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """See `Question`."""
+        for question in self.questions:
+            yield from question.keys
+
+    def find(self, ground: Ground) -> Found:
+        """See `Question`."""
+        found = [question.find(ground) for question in self.questions]
+        return self.combine(found, ground.row_count(self.space))
+
+
+@dataclass(frozen=True, slots=True)
+class SomeElementQuestion:
+    """A question to the elements of an array."""
+
+    elements: PartKey
+    question: Question
+
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """See `Question`."""
+        yield self.elements
+        yield from self.question.keys
+
+    def find(self, ground: Ground) -> Found:
+        """See `Question`."""
+        elements = ground.parts[self.elements]
+        assert isinstance(elements, Elements)
+        return SomeElement(elements, self.question.find(ground))

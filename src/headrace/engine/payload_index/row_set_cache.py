@@ -1,0 +1,48 @@
+"""Which filters were answered for a view lately?"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from headrace.engine.vectors.row_set import RowSet
+
+BYTES_MAX = 16 * 2**20
+
+
+class RowSetCache:
+    """The answers that were asked for last, within a bound of memory; thread-safe.
+
+    Args:
+        bytes_max: how much memory the sets may take.
+    """
+
+    def __init__(self, bytes_max: int = BYTES_MAX) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._sets: OrderedDict[bytes, RowSet] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes) -> RowSet | None:
+        """The set that was put under a key, if it is still there."""
+        with self._lock:
+            found = self._sets.get(key)
+            if found is not None:
+                self._sets.move_to_end(key)
+            return found
+
+    def put(self, key: bytes, rows: RowSet) -> None:
+        """Keep a set; those that were not asked for longest make room."""
+        with self._lock:
+            if key in self._sets:
+                return
+            self._sets[key] = rows
+            self._bytes += _bytes_of(key, rows)
+            while self._bytes > self._bytes_max and len(self._sets) > 1:
+                oldest_key, oldest = self._sets.popitem(last=False)
+                self._bytes -= _bytes_of(oldest_key, oldest)
+
+
+def _bytes_of(key: bytes, rows: RowSet) -> int:
+    """Bytes of memory, should the set come to exist in both forms."""
+    return len(key) + rows.row_count + 8 * rows.count

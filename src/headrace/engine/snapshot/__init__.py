@@ -1,0 +1,1 @@
+"""How are collections kept in one file, and made again from it?"""

@@ -1,0 +1,1 @@
+"""How are the nearest vectors found without looking at every one?"""

@@ -1,0 +1,121 @@
+"""How do float vectors become bytes that a graph can compare quickly?
+
+A graph only has to bring the right rows among its candidates, which are then scored from
+the original vectors; for that 8 bits a component are enough on most data, and a quarter
+of the memory traffic. Where they are not enough, `good_enough` says so and the graph
+keeps the floats.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.model.vectors import FloatMatrix, FloatVector
+
+CODE_MAX = 255
+
+# FAISS compares whole groups of 16 codes as integers; other lengths are filled with zeros.
+_GROUP = 16
+
+# A vector this much outside the box (squared, relative to its distance from the middle)
+# is not where its code says it is.
+_OUTSIDE_SHARE = 0.05
+
+_SAMPLE_VECTORS = 4096
+_SAMPLE_QUERIES = 64
+_SAMPLE_NEAREST = 10
+_SAMPLE_CANDIDATES = 20
+_SAMPLE_RECALL_MIN = 0.98
+
+
+class ByteCodes:
+    """A box around the vectors, in 255 equal steps along each component.
+
+    All components have the same step, so squared Euclidean distances between codes are
+    those between vectors, times a constant, up to rounding.
+
+    Args:
+        middle: shape (dim,), float32: the centre of the box.
+        step: the width of one step.
+    """
+
+    def __init__(self, middle: FloatVector, step: float) -> None:
+        self.middle = middle
+        self.step = step
+        self.code_dim = -(-len(middle) // _GROUP) * _GROUP
+
+    @classmethod
+    def fit(cls, vectors: FloatMatrix) -> ByteCodes:
+        """The box of a sample, shape (n, dim)."""
+        low, high = vectors.min(axis=0), vectors.max(axis=0)
+        width = float((high - low).max())
+        middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
+        return cls(middle, width / CODE_MAX if width > 0 else 1.0)
+
+    def encode(self, vectors: FloatMatrix) -> FloatMatrix:
+        """The codes of vectors, whole numbers 0..255 as floats, which is how FAISS takes them.
+
+        Args:
+            vectors: shape (n, dim).
+
+        Returns:
+            shape (n, code_dim).
+        """
+        codes = np.zeros((len(vectors), self.code_dim), dtype=np.float32)
+        inside = codes[:, : vectors.shape[1]]
+        np.rint(self._scaled(vectors), out=inside)
+        np.clip(inside, 0, CODE_MAX, out=inside)
+        return codes
+
+    def encode_query(self, query: FloatVector) -> FloatVector | None:
+        """The codes of one vector, shape (code_dim,); None if the box cannot hold it."""
+        scaled = self._scaled(query)
+        codes = np.zeros(self.code_dim, dtype=np.float32)
+        inside = codes[: len(query)]
+        np.maximum(scaled, 0, out=inside)
+        np.minimum(inside, CODE_MAX, out=inside)
+        excess = scaled - inside
+        far = float(excess @ excess)
+        if far:
+            scaled -= np.float32(CODE_MAX / 2)
+            if far > _OUTSIDE_SHARE * float(scaled @ scaled):
+                return None
+        np.rint(inside, out=inside)
+        return codes
+
+    def outside(self, vectors: FloatMatrix) -> NDArray[np.bool_]:
+        """shape (n,): which vectors the box cannot hold, so that their codes mislead."""
+        scaled = self._scaled(vectors)
+        excess = scaled - np.clip(scaled, 0, CODE_MAX)
+        scaled -= CODE_MAX / 2
+        far = np.einsum("ij,ij->i", excess, excess)
+        far_from_middle = np.einsum("ij,ij->i", scaled, scaled)
+        return np.asarray(far > _OUTSIDE_SHARE * far_from_middle)
+
+    def good_enough(self, vectors: FloatMatrix) -> bool:
+        """Whether candidates by codes hold nearly all nearest neighbours within a sample."""
+        sample = vectors[:_SAMPLE_VECTORS]
+        if len(sample) <= _SAMPLE_CANDIDATES:
+            return True
+        queries = slice(0, _SAMPLE_QUERIES)
+        coded = self.encode(sample)
+        truth = _nearest(sample[queries], sample, _SAMPLE_NEAREST)
+        found = _nearest(coded[queries], coded, _SAMPLE_CANDIDATES)
+        kept = [
+            np.isin(wanted, candidates).mean()
+            for wanted, candidates in zip(truth, found, strict=True)
+        ]
+        return float(np.mean(kept)) >= _SAMPLE_RECALL_MIN
+
+    def _scaled(self, vectors: FloatMatrix) -> FloatMatrix:
+        scaled = (vectors - self.middle) * np.float32(1 / self.step)
+        scaled += np.float32(CODE_MAX / 2)
+        return np.asarray(scaled)
+
+
+def _nearest(queries: FloatMatrix, vectors: FloatMatrix, k: int) -> NDArray[np.int64]:
+    """Positions of the k nearest by Euclidean distance, shape (queries, k)."""
+    lengths = np.einsum("ij,ij->i", vectors, vectors)
+    distances = lengths - 2 * (queries @ vectors.T)
+    return np.argpartition(distances, k - 1, axis=1)[:, :k].astype(np.int64)

@@ -1,0 +1,315 @@
+"""How is one vector name searched while it grows, is indexed and is merged?
+
+Rows are covered by sealed ranges, in order, and behind them by a growing tail that is
+scanned exactly. The ranges are an immutable tuple: a search takes it once, a finished
+build puts another in its place. Rows never change, so both give right answers.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+
+from headrace.engine.vector_index.builder import IndexBuilder
+from headrace.engine.vector_index.graph import Abandoned, Graph, extended, new_graph
+from headrace.engine.vector_index.sealed_range import SealedRange
+from headrace.engine.vector_index.settings import IndexSettings
+from headrace.engine.vector_index.tiers import BuildPlan, RangeSize, plan_build, tail_min
+from headrace.engine.vectors.base import Candidates
+from headrace.engine.vectors.dense import DenseVectors
+from headrace.engine.vectors.distances import top_k
+from headrace.engine.vectors.row_set import RowSet
+from headrace.model.collection_config import CollectionConfig, VectorParams
+from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
+from headrace.model.vectors import Distance, Mask, Rows, SparseVector, Vector
+
+# Enough to see the box of the vectors and to judge 8-bit codes.
+_SAMPLE_ROWS = 16_384
+
+# Among added rows, above this share that the codes of a graph cannot express, the graph
+# is made anew with codes that can.
+_MISPLACED_SHARE_MAX = 0.02
+
+# A vector of a smaller squared length is not normalised: `distances.normalised`.
+_LENGTH_SQUARED_MIN = float(np.finfo(np.float32).eps)
+
+# How often, at most, writes look for ranges that have too many deleted rows.
+_WEAR_CHECK_SECONDS = 1.0
+
+
+class BuildProgress(msgspec.Struct, frozen=True):
+    """How far the index of a vector name is.
+
+    Attributes:
+        vectors_linked: by the running step.
+        vectors_to_link: by it in all; 0 while it waits for its turn.
+        reason: why it is done.
+    """
+
+    vectors_linked: int
+    vectors_to_link: int
+    reason: str
+
+
+class IndexedVectors(DenseVectors):
+    """Dense vectors with graphs over all rows but the newest.
+
+    One writer writes and calls `published`; the builder's thread calls `build_next`; any
+    thread searches.
+
+    Args:
+        params: of the vector name.
+        config: of the collection.
+        builder: of the engine.
+    """
+
+    def __init__(
+        self, params: VectorParams, config: CollectionConfig, builder: IndexBuilder
+    ) -> None:
+        super().__init__(params)
+        self.settings = IndexSettings.from_config(params, config)
+        self._builder = builder
+        self._ranges: tuple[SealedRange, ...] = ()
+        self._live: Mask = np.empty(0, dtype=np.bool_)
+        self._closing = threading.Event()
+        self._building = threading.Lock()
+        self._progress: BuildProgress | None = None
+        self._build_error: Exception | None = None
+        self._wear_checked_at = 0.0
+
+    # Searching
+
+    def nearest(
+        self,
+        query: Vector,
+        allowed: Mask | RowSet,
+        k: int,
+        params: SearchParams = DEFAULT_SEARCH_PARAMS,
+    ) -> Candidates:
+        """See `VectorStore.nearest`; nearly always the nearest, unless `params.exact`.
+
+        Args:
+            query, k: as there.
+            allowed: the rows that may be returned, of those present, of a view; as a mask
+                or, better, as a set that knows its rows or its count.
+            params: `exact` scans all rows, `hnsw_ef` widens the walks, `indexed_only`
+                leaves the tail out if it is large enough to get a graph.
+        """
+        assert not isinstance(query, SparseVector)
+        ranges = self._ranges
+        row_set = allowed if isinstance(allowed, RowSet) else RowSet.of_mask(allowed)
+        if params.exact or not ranges:
+            return super().nearest(query, row_set.mask, k)
+        found = [
+            sealed.nearest(query, row_set, k, params.hnsw_ef, self.settings, self.similarities)
+            for sealed in ranges
+        ]
+        tail_begin = ranges[-1].row_end
+        tail_rows = row_set.row_count - tail_begin
+        if tail_rows > 0 and not (params.indexed_only and self._is_large(tail_rows)):
+            found.append(self.nearest_from(tail_begin, query, row_set.mask, k))
+        return found[0] if len(found) == 1 else _merged(found, k)
+
+    # Building
+
+    @property
+    def ranges(self) -> tuple[SealedRange, ...]:
+        """The sealed ranges, in row order, without gaps from row 0 on."""
+        return self._ranges
+
+    def adopt_ranges(self, ranges: Sequence[SealedRange]) -> None:
+        """Take ranges that were stored; before the first search, after the rows are loaded."""
+        assert not self._ranges
+        self._ranges = tuple(ranges)
+
+    def adopt_renumbered(self, old: IndexedVectors, kept_rows: Rows) -> None:
+        """Take over the graphs of a store whose dead rows were left out of this one.
+
+        Args:
+            old: the store that this one replaces.
+            kept_rows: ascending: `kept_rows[i]` of `old` is row i here.
+        """
+        self.adopt_ranges([sealed.renumbered(kept_rows) for sealed in old.ranges])
+
+    def published(self, live: Mask) -> None:
+        """Have the builder look, if that may be worth it; the writer calls it.
+
+        Args:
+            live: shape (row_count,), of a view that readers have: never changed again.
+        """
+        self._live = live
+        if self.settings.rows_min is None or self._closing.is_set():
+            return
+        tail_begin = self._ranges[-1].row_end if self._ranges else 0
+        enough = tail_min(bool(self._ranges), self.settings.rows_min)
+        if len(live) - tail_begin < enough and not self._is_wear_check_due():
+            return
+        plan = self._plan(self._ranges, live)
+        if plan is not None and self._progress is None:
+            self._progress = BuildProgress(0, 0, plan.reason)
+            self._builder.submit(self)
+
+    def pending_work(self) -> BuildProgress | None:
+        """What is being built or waits for it; None if nothing is."""
+        return self._progress
+
+    @property
+    def build_error(self) -> Exception | None:
+        """Why the last step failed, if it did."""
+        return self._build_error
+
+    def indexed_vectors_count(self, live: Mask) -> int:
+        """How many vectors of live rows are in sealed ranges."""
+        return sum(sealed.live_count(live) for sealed in self._ranges)
+
+    def close(self) -> None:
+        """Give up the running build, and wait until it no longer reads the vectors."""
+        self._closing.set()
+        with self._building:
+            self._progress = None
+
+    def build_next(self, is_stopped: Callable[[], bool]) -> bool:
+        """See `Buildable.build_next`."""
+        with self._building:
+            # Whoever publishes from here on and finds more to do asks the builder again.
+            self._progress = None
+            ranges, live = self._ranges, self._live
+            plan = None if self._closing.is_set() else self._plan(ranges, live)
+            if plan is None:
+                return False
+            self._progress = BuildProgress(0, 0, plan.reason)
+            try:
+                made = self._build(
+                    plan, ranges, live, lambda: is_stopped() or self._closing.is_set()
+                )
+            except Abandoned:
+                self._progress = None
+                return False
+            self._ranges = (*ranges[: plan.first], made, *ranges[plan.end :])
+            self._build_error = None
+            return True
+
+    def build_failed(self, error: Exception) -> None:
+        """See `Buildable.build_failed`."""
+        self._build_error = error
+        self._progress = None
+
+    def _plan(self, ranges: Sequence[SealedRange], live: Mask) -> BuildPlan | None:
+        if self.settings.rows_min is None:
+            return None
+        tail_begin = ranges[-1].row_end if ranges else 0
+        tail = live[tail_begin:] & self.present(len(live))[tail_begin:]
+        sizes = [RangeSize(sealed.vector_count, sealed.live_count(live)) for sealed in ranges]
+        return plan_build(
+            sizes,
+            int(np.count_nonzero(tail)),
+            self.settings.rows_min,
+            self.settings.deleted_share_max,
+        )
+
+    def _build(
+        self,
+        plan: BuildPlan,
+        ranges: Sequence[SealedRange],
+        live: Mask,
+        is_stopped: Callable[[], bool],
+    ) -> SealedRange:
+        """The range that takes the place of the planned ones."""
+        last_end = ranges[-1].row_end if ranges else 0
+        row_begin = ranges[plan.first].row_begin if plan.first < len(ranges) else last_end
+        row_end = len(live) if plan.takes_tail else ranges[plan.end - 1].row_end
+        base = ranges[plan.first] if plan.extends else None
+        added_begin = row_begin if base is None else base.row_end
+        added, loose = self._split(np.flatnonzero(self._indexable(live, added_begin, row_end)))
+        sample = self._sample(added)
+        if base is not None and not self._fits(base.graph, sample):
+            base = None
+            added, loose = self._split(np.flatnonzero(self._indexable(live, row_begin, row_end)))
+            sample = self._sample(added)
+        graph = None if base is None else base.graph
+        if len(added):
+            graph = self._linked(graph, added, sample, plan.reason, is_stopped)
+        if base is not None:
+            added = np.concatenate((base.graph_rows, added))
+            loose = np.concatenate((base.loose_rows, loose))
+        return SealedRange(row_begin, row_end, added, loose, graph)
+
+    def _linked(
+        self,
+        base: Graph | None,
+        rows: Rows,
+        sample_rows: Rows,
+        reason: str,
+        is_stopped: Callable[[], bool],
+    ) -> Graph:
+        """The base graph, or an empty one, with these rows as further nodes."""
+        if base is None:
+            sample = self._vectors.gather(sample_rows)
+            base = new_graph(sample, self._distance, self.settings)
+
+        def report(linked: int) -> None:
+            self._progress = BuildProgress(linked, len(rows), reason)
+
+        report(0)
+        return extended(
+            base,
+            len(rows),
+            lambda begin, end: self._vectors.gather(rows[begin:end]),
+            self.settings.build_threads,
+            is_stopped,
+            report,
+        )
+
+    def _indexable(self, live: Mask, begin: int, end: int) -> Mask:
+        """shape (end,): the live rows from `begin` on that have a vector."""
+        wanted = live[:end] & self.present(end)
+        wanted[:begin] = False
+        return wanted
+
+    def _split(self, rows: Rows) -> tuple[Rows, Rows]:
+        """The rows for the graph, and those that have no direction to be near to."""
+        if self._distance is not Distance.COSINE:
+            return rows, rows[:0]
+        has_length = np.ones(len(rows), dtype=np.bool_)
+        for begin in range(0, len(rows), _SAMPLE_ROWS):
+            values = self._vectors.gather(rows[begin : begin + _SAMPLE_ROWS])
+            lengths_squared = np.einsum("ij,ij->i", values, values)
+            has_length[begin : begin + _SAMPLE_ROWS] = lengths_squared >= _LENGTH_SQUARED_MIN
+        return rows[has_length], rows[~has_length]
+
+    def _sample(self, rows: Rows) -> Rows:
+        """Some of the rows, ascending, the same for the same rows."""
+        if len(rows) <= _SAMPLE_ROWS:
+            return rows
+        chosen = np.random.default_rng(len(rows)).choice(len(rows), _SAMPLE_ROWS, replace=False)
+        return rows[np.sort(chosen)]
+
+    def _fits(self, graph: Graph | None, sample_rows: Rows) -> bool:
+        """Whether a graph's codes can express the vectors of these rows."""
+        if graph is None:
+            return False
+        if not len(sample_rows):
+            return True
+        misplaced = graph.misplaces(self._vectors.gather(sample_rows))
+        return float(misplaced.mean()) <= _MISPLACED_SHARE_MAX
+
+    def _is_large(self, rows: int) -> bool:
+        return self.settings.rows_min is not None and rows >= self.settings.rows_min
+
+    def _is_wear_check_due(self) -> bool:
+        now = time.monotonic()
+        if not self._ranges or now - self._wear_checked_at < _WEAR_CHECK_SECONDS:
+            return False
+        self._wear_checked_at = now
+        return True
+
+
+def _merged(found: Sequence[Candidates], k: int) -> Candidates:
+    rows = np.concatenate([candidates.rows for candidates in found])
+    similarities = np.concatenate([candidates.similarities for candidates in found])
+    best = top_k(similarities, min(k, len(rows)))
+    return Candidates(rows[best], similarities[best])

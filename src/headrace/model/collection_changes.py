@@ -1,0 +1,111 @@
+"""What can be changed in a collection after it was made, and what does that make of it?
+
+Hints, strict mode and metadata can; what stored vectors depend on cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headrace.model.collection_config import CollectionConfig, SparseVectorParams, VectorParams
+from headrace.model.errors import UnknownVectorName
+
+
+class VectorChange(msgspec.Struct, frozen=True):
+    """New hints for one dense or multi-vector name; None leaves a hint as it is.
+
+    Attributes:
+        hnsw_config: merged into the vector's own; an empty one unsets all of it.
+    """
+
+    hnsw_config: dict[str, Any] | None = None
+    on_disk: bool | None = None
+    memory: str | None = None
+
+
+class CollectionChange(msgspec.Struct, frozen=True):
+    """The parts of a collection's configuration that are to change.
+
+    Sections are merged member by member. In `metadata`, null removes a member.
+
+    Attributes:
+        vectors: by vector name; the default vector's name is "".
+        sparse_vectors: by vector name; their index hints and modifiers.
+    """
+
+    vectors: dict[str, VectorChange] = {}
+    sparse_vectors: dict[str, SparseVectorParams] = {}
+    params: dict[str, Any] = {}
+    hnsw_config: dict[str, Any] = {}
+    optimizers_config: dict[str, Any] = {}
+    strict_mode_config: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def changed_config(config: CollectionConfig, change: CollectionChange) -> CollectionConfig:
+    """The configuration after a change; `config` is left as it is.
+
+    Raises:
+        UnknownVectorName: the change names a vector that the collection lacks.
+    """
+    return msgspec.structs.replace(
+        config,
+        vectors=_changed_vectors(config.vectors, change.vectors),
+        sparse_vectors=_changed_sparse_vectors(config.sparse_vectors, change.sparse_vectors),
+        params=config.params | change.params,
+        hnsw_config=config.hnsw_config | change.hnsw_config,
+        optimizers_config=config.optimizers_config | change.optimizers_config,
+        strict_mode_config=_merged(config.strict_mode_config, change.strict_mode_config),
+        metadata=_without_nulls(_merged(config.metadata, change.metadata)),
+    )
+
+
+def _changed_vectors(
+    vectors: Mapping[str, VectorParams], changes: Mapping[str, VectorChange]
+) -> dict[str, VectorParams]:
+    changed = dict(vectors)
+    for name, change in changes.items():
+        params = changed.get(name)
+        if params is None:
+            raise UnknownVectorName(name)
+        changed[name] = msgspec.structs.replace(
+            params,
+            hnsw_config=_changed_hnsw(params.hnsw_config, change.hnsw_config),
+            on_disk=params.on_disk if change.on_disk is None else change.on_disk,
+            memory=params.memory if change.memory is None else change.memory,
+        )
+    return changed
+
+
+def _changed_sparse_vectors(
+    vectors: Mapping[str, SparseVectorParams], changes: Mapping[str, SparseVectorParams]
+) -> dict[str, SparseVectorParams]:
+    changed = dict(vectors)
+    for name, change in changes.items():
+        params = changed.get(name)
+        if params is None:
+            raise UnknownVectorName(name)
+        changed[name] = SparseVectorParams(
+            index=_merged(params.index, change.index),
+            modifier=params.modifier if change.modifier is None else change.modifier,
+        )
+    return changed
+
+
+def _changed_hnsw(
+    config: dict[str, Any] | None, change: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    return None if change == {} else _merged(config, change)
+
+
+def _merged(config: dict[str, Any] | None, change: dict[str, Any] | None) -> dict[str, Any] | None:
+    return config if change is None else (config or {}) | change
+
+
+def _without_nulls(metadata: dict[str, Any] | None) -> dict[str, Any] | None:
+    if metadata is None:
+        return None
+    return {name: value for name, value in metadata.items() if value is not None}

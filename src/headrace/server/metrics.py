@@ -1,0 +1,156 @@
+"""Which metrics does Prometheus scrape?
+
+Names and labels are Qdrant's, so that its dashboards work; ours begin with `headrace_`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from headrace.server.node import QDRANT_API_VERSION, Node
+from headrace.server.requests_log import (
+    DURATION_BOUNDS_S,
+    Durations,
+    Endpoint,
+    Protocol,
+    is_failure,
+)
+from headrace.service.quotas import resident_bytes
+from headrace.service.service import Service
+
+_ANONYMOUS_HEX_DIGITS = 16
+
+
+def metrics_text(
+    service: Service, node: Node, per_collection: bool = False, anonymize: bool = False
+) -> str:
+    """All metrics, in Prometheus's text format.
+
+    Args:
+        service: the store.
+        node: what was answered.
+        per_collection: whether requests are counted for each collection.
+        anonymize: whether collections are told by a hash of their names.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_NodeCollector(service, node, per_collection, anonymize))
+    ProcessCollector(registry=registry)
+    return generate_latest(registry).decode()
+
+
+def anonymous(name: str) -> str:
+    """What stands for a name that is not to be told."""
+    return sha256(name.encode()).hexdigest()[:_ANONYMOUS_HEX_DIGITS]
+
+
+class _NodeCollector(Collector):
+    def __init__(self, service: Service, node: Node, per_collection: bool, anonymize: bool) -> None:
+        self._service = service
+        self._node = node
+        self._per_collection = per_collection
+        self._anonymize = anonymize
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge(
+            "app_info",
+            "information about qdrant server",
+            [({"name": "qdrant", "version": QDRANT_API_VERSION}, 1)],
+        )
+        yield _gauge("app_status_recovery_mode", "is running in recovery mode", [({}, 0)])
+        yield from self._collections()
+        yield _gauge("cluster_enabled", "is cluster support enabled", [({}, 0)])
+        for protocol in Protocol:
+            yield from self._responses(protocol)
+        resident = resident_bytes()
+        if resident is not None:
+            yield _gauge(
+                "memory_resident_bytes",
+                "Maximum number of bytes in physically resident data pages mapped",
+                [({}, resident)],
+            )
+        yield _gauge(
+            "headrace_requests_running",
+            "Requests that are being answered now",
+            [({}, self._node.requests_log.running)],
+        )
+
+    def _collections(self) -> Iterator[Metric]:
+        counts = self._service.points_counts()
+        yield _gauge("collections_total", "number of collections", [({}, len(counts))])
+        yield _gauge(
+            "collection_points",
+            "approximate amount of points per collection",
+            [({"id": self._shown(name)}, count) for name, count in counts.items()],
+        )
+
+    def _responses(self, protocol: Protocol) -> Iterator[Metric]:
+        found = [
+            (self._labels(endpoint), endpoint, durations)
+            for endpoint, durations in self._node.requests_log.durations(
+                self._per_collection
+            ).items()
+            if endpoint.protocol is protocol
+        ]
+        prefix = f"{protocol}_responses"
+        total = CounterMetricFamily(prefix, "total number of responses")
+        failed = CounterMetricFamily(f"{prefix}_fail", "total number of failed responses")
+        histogram = HistogramMetricFamily(
+            f"{prefix}_duration_seconds", "response duration histogram"
+        )
+        for labels, endpoint, durations in found:
+            total.add_sample(f"{prefix}_total", labels, durations.count)
+            if is_failure(endpoint):
+                failed.add_sample(f"{prefix}_fail_total", labels, durations.count)
+            _add_histogram_into(histogram, labels, durations)
+        yield total
+        yield failed
+        for name, what, seconds in (
+            ("avg", "average", [durations.average_s for _, _, durations in found]),
+            ("min", "minimum", [durations.min_s for _, _, durations in found]),
+            ("max", "maximum", [durations.max_s for _, _, durations in found]),
+        ):
+            samples = [
+                (labels, value) for (labels, _, _), value in zip(found, seconds, strict=True)
+            ]
+            yield _gauge(f"{prefix}_{name}_duration_seconds", f"{what} response duration", samples)
+        yield histogram
+
+    def _labels(self, endpoint: Endpoint) -> dict[str, str]:
+        labels = {"endpoint": endpoint.name, "status": str(endpoint.status)}
+        if endpoint.protocol is Protocol.REST:
+            method, _, route = endpoint.name.partition(" ")
+            labels |= {"method": method, "endpoint": route}
+        if self._per_collection:
+            labels["collection"] = self._shown(endpoint.collection_name)
+        return labels
+
+    def _shown(self, name: str) -> str:
+        return anonymous(name) if self._anonymize and name else name
+
+
+def _gauge(name: str, what: str, samples: Iterable[tuple[dict[str, str], float]]) -> Metric:
+    gauge = GaugeMetricFamily(name, what)
+    for labels, value in samples:
+        gauge.add_sample(name, labels, value)
+    return gauge
+
+
+def _add_histogram_into(
+    histogram: HistogramMetricFamily, labels: dict[str, str], durations: Durations
+) -> None:
+    bounds = [*(str(bound) for bound in DURATION_BOUNDS_S), "+Inf"]
+    for bound, count in zip(bounds, accumulate(durations.buckets), strict=True):
+        histogram.add_sample(f"{histogram.name}_bucket", {**labels, "le": bound}, count)
+    histogram.add_sample(f"{histogram.name}_count", labels, durations.count)
+    histogram.add_sample(f"{histogram.name}_sum", labels, durations.total_s)

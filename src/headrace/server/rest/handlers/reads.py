@@ -1,0 +1,126 @@
+"""What do the routes that read points do?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headrace.model.errors import BadRequest, NotFound
+from headrace.model.queries import ALL_VECTORS, WHOLE_PAYLOAD
+from headrace.server.auth import Need
+from headrace.server.rest.answers import (
+    plan_answer,
+    query_answer,
+    record_answer,
+    records_answer,
+    scroll_answer,
+)
+from headrace.server.rest.endpoint import Call, Operation, by_collection_size, read_timed_out
+from headrace.server.rest.parameters import collection_name, point_id, read_timeout_s
+from headrace.server.rest.queries import (
+    parse_count,
+    parse_query,
+    parse_query_batch,
+    parse_retrieve,
+    parse_scroll,
+)
+from headrace.server.rest.routes import COLLECTION, JsonRoute
+
+
+def query_points(call: Call) -> Any:
+    """POST /points/query."""
+    name = collection_name(call.path_parameters)
+    request = parse_query(call.body)
+    begin_read(call, name, request.shard_key)
+    call.access.check_lookups(request.query)
+    answer = query_answer(call.service.query(name, request.query))
+    if request.explain:
+        answer["explain"] = plan_answer(call.service.explain(name, request.query))
+    return answer
+
+
+def query_points_batch(call: Call) -> Any:
+    """POST /points/query/batch: each query by itself."""
+    name = collection_name(call.path_parameters)
+    requests = parse_query_batch(call.body)
+    begin_read(call, name, *(request.shard_key for request in requests))
+    queries = [request.query for request in requests]
+    for query in queries:
+        call.access.check_lookups(query)
+    answers = [query_answer(points) for points in call.service.query_batch(name, queries)]
+    for request, answer in zip(requests, answers, strict=True):
+        if request.explain:
+            answer["explain"] = plan_answer(call.service.explain(name, request.query))
+    return answers
+
+
+def scroll_points(call: Call) -> Any:
+    """POST /points/scroll."""
+    name = collection_name(call.path_parameters)
+    request = parse_scroll(call.body)
+    begin_read(call, name, request.shard_key)
+    return scroll_answer(call.service.scroll(name, request.scroll))
+
+
+def count_points(call: Call) -> Any:
+    """POST /points/count."""
+    name = collection_name(call.path_parameters)
+    request = parse_count(call.body)
+    begin_read(call, name, request.shard_key)
+    return {"count": call.service.count(name, request.filter)}
+
+
+def retrieve_points(call: Call) -> Any:
+    """POST /points: by id."""
+    name = collection_name(call.path_parameters)
+    request = parse_retrieve(call.body)
+    begin_read(call, name, request.shard_key)
+    records = call.service.retrieve(name, request.ids, request.with_payload, request.with_vectors)
+    return records_answer(records)
+
+
+def get_point(call: Call) -> Any:
+    """GET /points/{id}: with payload and vectors."""
+    name = collection_name(call.path_parameters)
+    wanted = point_id(call.path_parameters)
+    begin_read(call, name)
+    records = call.service.retrieve(name, [wanted], WHOLE_PAYLOAD, ALL_VECTORS)
+    if not records:
+        raise NotFound(f"Point with id {wanted} does not exists!")
+    return record_answer(records[0])
+
+
+def begin_read(call: Call, name: str, *shard_keys: str | None) -> None:
+    """Check what stands in a read's query string, then that its collection is there.
+
+    Args:
+        call: the request.
+        name: of the collection.
+        shard_keys: that the body names; no collection has shards to choose from.
+
+    Raises:
+        MalformedInput: the query string does not parse.
+        NotFound: no such collection.
+        BadRequest: the timeout is too long, or there is a shard key.
+    """
+    call.service.check_timeout(name, read_timeout_s(call.query_string))
+    for shard_key in shard_keys:
+        if shard_key is not None:
+            raise BadRequest(f"Shard key {shard_key} not found")
+
+
+ROUTES = tuple(
+    JsonRoute(
+        method,
+        COLLECTION + path,
+        Operation(handle, by_collection_size, body, read_timed_out),
+        Need.READ,
+    )
+    for method, path, handle, body in (
+        ("POST", "/points/query", query_points, True),
+        ("POST", "/points/query/batch", query_points_batch, True),
+        ("POST", "/points/scroll", scroll_points, True),
+        ("POST", "/points/count", count_points, True),
+        ("POST", "/points", retrieve_points, True),
+        ("GET", "/points/{id}", get_point, False),
+    )
+)

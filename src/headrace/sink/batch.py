@@ -1,0 +1,170 @@
+"""What do many records come to, once those of one point are folded into the last?
+
+A batch keeps every record until the target has it: if the newest record of a point turns
+out to be bad, the one before it counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from headrace.model.errors import HeadraceError
+from headrace.model.ids import PointId
+from headrace.model.operations import SourcePartition
+from headrace.sink.changes import Change, Delete, Upsert
+from headrace.sink.decode import RecordDecoder
+from headrace.sink.errors import FailureClass, RecordError, failure_class
+from headrace.sink.kafka_record import KafkaHeaders, KafkaRecord
+
+__all__ = [
+    "Batch",
+    "Entry",
+    "Fold",
+    "KafkaHeaders",
+    "KafkaRecord",
+    "Refusal",
+    "decode_batch",
+    "fold",
+]
+
+
+class Entry(msgspec.Struct, frozen=True, eq=False):
+    """A record and a change that it stands for; one of many points has an entry for each."""
+
+    kafka_record: KafkaRecord
+    change: Change
+
+
+class Refusal(msgspec.Struct, frozen=True, eq=False):
+    """A record that was refused, and why."""
+
+    kafka_record: KafkaRecord
+    error: RecordError
+
+
+@dataclass(slots=True)
+class Batch:
+    """Records that are read and not yet durable, on their way through a writer.
+
+    Attributes:
+        entries: by collection, in the order they were read; the writer takes out what is
+            refused, and a collection once all its entries are durable.
+        refusals: what was refused and is not settled yet.
+        failure: the first refusal that the task must fail for, once the rest is durable.
+        next_offsets: by partition, the first offset that is not in the batch.
+        undecoded: records that wait for a schema registry to answer, newest first.
+        decoder: reads them.
+    """
+
+    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    failure: Refusal | None = None
+    next_offsets: dict[SourcePartition, int] = field(default_factory=dict)
+    undecoded: list[KafkaRecord] = field(default_factory=list)
+    decoder: RecordDecoder | None = None
+
+    def decode_rest(self) -> None:
+        """Decode what could not be decoded yet; nothing is lost or done twice by an error.
+
+        Raises:
+            HeadraceError: of the class TARGET, if the registry still does not answer.
+        """
+        while self.undecoded:
+            assert self.decoder is not None
+            self._decode(self.undecoded[-1], self.decoder)
+            self.undecoded.pop()
+
+    def _decode(self, kafka_record: KafkaRecord, decoder: RecordDecoder) -> None:
+        try:
+            changes = decoder.decode_record(kafka_record)
+        except RecordError as error:
+            self.refusals.append(Refusal(kafka_record, error))
+            return
+        for change in changes:
+            entries = self.entries.setdefault(change.collection_name, [])
+            entries.append(Entry(kafka_record, change))
+
+    def drop(self, partitions: Collection[SourcePartition]) -> None:
+        """Forget the records of partitions that somebody else reads now."""
+        for partition in partitions:
+            self.next_offsets.pop(partition, None)
+        self.undecoded = [one for one in self.undecoded if one.partition not in partitions]
+        self.refusals = [
+            one for one in self.refusals if one.kafka_record.partition not in partitions
+        ]
+        if self.failure is not None and self.failure.kafka_record.partition in partitions:
+            self.failure = None
+        for name, entries in list(self.entries.items()):
+            kept = [one for one in entries if one.kafka_record.partition not in partitions]
+            if kept:
+                self.entries[name] = kept
+            else:
+                del self.entries[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """What is left of the entries of each point.
+
+    Attributes:
+        upserts: entries that put a point; their ids are unique, and not among `deletes`.
+        deletes: entries that delete a point; their ids are unique.
+        patches: by point, the entries that change a part of it, in order; they come after
+            its entry in `upserts` or `deletes`, if it has one.
+        superseded: entries that a later whole change of the same point has overtaken.
+    """
+
+    upserts: list[Entry]
+    deletes: list[Entry]
+    patches: dict[PointId, list[Entry]]
+    superseded: list[Entry]
+
+    @property
+    def deleted_ids(self) -> list[PointId]:
+        """The ids of the deleted points."""
+        return [entry.change.point_id for entry in self.deletes]
+
+
+def decode_batch(kafka_records: Sequence[KafkaRecord], decoder: RecordDecoder) -> Batch:
+    """Decode records, in the order they were read; bad ones become refusals.
+
+    If a schema registry does not answer, the rest stays undecoded, for the writer to try
+    again: an outage of the registry is like one of the target.
+    """
+    batch = Batch(undecoded=list(reversed(kafka_records)), decoder=decoder)
+    for kafka_record in kafka_records:
+        batch.next_offsets[kafka_record.partition] = kafka_record.kafka_offset + 1
+    try:
+        batch.decode_rest()
+    except HeadraceError as error:
+        if failure_class(error) is not FailureClass.TARGET:
+            raise
+    return batch
+
+
+def fold(entries: Sequence[Entry]) -> Fold:
+    """What the entries of one collection come to, by point.
+
+    An upsert or a delete says all about its point, so nothing before it counts. What
+    changes a part is kept, in order.
+    """
+    latest: dict[PointId, Entry] = {}
+    patches: dict[PointId, list[Entry]] = {}
+    superseded: list[Entry] = []
+    for entry in entries:
+        point_id = entry.change.point_id
+        if isinstance(entry.change, Upsert | Delete):
+            overtaken = latest.pop(point_id, None)
+            if overtaken is not None:
+                superseded.append(overtaken)
+            if patches:
+                superseded += patches.pop(point_id, ())
+            latest[point_id] = entry
+        else:
+            patches.setdefault(point_id, []).append(entry)
+    deletes = [entry for entry in latest.values() if isinstance(entry.change, Delete)]
+    upserts = [entry for entry in latest.values() if not isinstance(entry.change, Delete)]
+    return Fold(upserts, deletes, patches, superseded)

@@ -1,0 +1,82 @@
+"""Which configuration keys act, and which are refused?
+
+A key in neither table is one that Kafka Connect would ignore, too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Every key that acts, but for those that begin like
+# `consumer.override.*`, `producer.override.*`, `transforms.*` and `predicates.*`.
+SUPPORTED_KEYS: Final = frozenset(
+    [
+        "name",
+        "connector.class",
+        "tasks.max",
+        "topics",
+        "topics.regex",
+        "bootstrap.servers",
+        "group.instance.id",
+        "key.converter",
+        "key.converter.schemas.enable",
+        "key.converter.schema.registry.url",
+        "key.converter.basic.auth.credentials.source",
+        "key.converter.basic.auth.user.info",
+        "value.converter",
+        "value.converter.schemas.enable",
+        "value.converter.schema.registry.url",
+        "value.converter.basic.auth.credentials.source",
+        "value.converter.basic.auth.user.info",
+        "transforms",
+        "predicates",
+        "qdrant.grpc.url",
+        "qdrant.rest.url",
+        "qdrant.api.key",
+        "qdrant.collection.name",
+        "qdrant.request.timeout.ms",
+        "collection.name.format",
+        "topic.to.collection",
+        "id.field",
+        "vector.field",
+        "payload.fields",
+        "payload.metadata",
+        "payload.metadata.field",
+        "write.method",
+        "version.field",
+        "version.from",
+        "collection.auto.create",
+        "collection.auto.create.distance",
+        "collection.auto.create.on.disk",
+        "batch.size",
+        "batch.bytes",
+        "linger.ms",
+        "retry.timeout.ms",
+        "retry.backoff.ms",
+        "retry.backoff.max.ms",
+        "errors.tolerance",
+        "errors.deadletterqueue.topic.name",
+        "errors.deadletterqueue.context.headers.enable",
+        "errors.deadletterqueue.topic.replication.factor",
+        "errors.log.enable",
+        "errors.log.include.messages",
+        "offset.flush.interval.ms",
+    ]
+)
+
+# Keys that people may rightly expect to act, and that do not: to ignore one would change
+# what is written where, or how.
+REFUSED_KEYS: Final = frozenset(
+    [
+        "header.converter",
+        "group.id",
+        "listeners",
+        "config.action.reload",
+    ]
+)
+REFUSED_PREFIXES: Final = (
+    "header.converter.", "key.converter.", "value.converter.",
+    "qdrant.", "errors.", "collection.", "batch.", "retry.", "topics.", "rest.",
+    "payload.", "version.",
+    "consumer.", "producer.", "admin.", "security.", "sasl.", "ssl.",
+)  # fmt: skip

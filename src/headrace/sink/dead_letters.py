@@ -1,0 +1,210 @@
+"""What becomes of a bad record?
+
+It is written to the dead-letter topic as it was, byte for byte, with Kafka Connect's
+context headers if they are asked for. It counts as settled once all brokers have it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from headrace.model.errors import Unavailable
+from headrace.sink.batch import KafkaHeaders, Refusal
+from headrace.sink.client_settings import ClientSettings, admin_settings
+from headrace.sink.config import ErrorPolicy
+from headrace.sink.errors import DATA_EXCEPTION, TaskFailed
+
+logger = logging.getLogger(__name__)
+
+HEADER_PREFIX: Final = "__connect.errors."
+_REPLICATION_KEY: Final = "errors.deadletterqueue.topic.replication.factor"
+_REQUEST_TIMEOUT_S: Final = 10.0
+# How often a wait for acknowledgements looks whether the task is to stop.
+_FLUSH_SLICE_S: Final = 0.2
+
+
+class DeadLettersUnwritable(TaskFailed):
+    """The dead-letter topic does not take records, so none may be passed over."""
+
+
+class Interrupted(Exception):
+    """The task is to stop; what was under way is given up."""
+
+
+class DeadLetterQueue:
+    """Writes bad records to the dead-letter topic of a connector, for one task.
+
+    Args:
+        topic: the dead-letter topic.
+        policy: the connector's.
+        producer_settings: for librdkafka; secrets filled in.
+        connector_name: for the context headers.
+        task: the task's number, for the context headers.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        policy: ErrorPolicy,
+        producer_settings: ClientSettings,
+        connector_name: str,
+        task: int,
+    ) -> None:
+        self._topic = topic
+        self._policy = policy
+        self._admin_settings = admin_settings(producer_settings)
+        self._connector_name = connector_name
+        self._task = task
+        try:
+            self._producer = Producer(producer_settings, logger=logger)
+        except KafkaException as error:
+            raise TaskFailed(f"The producer's settings are refused: {_text(error)}") from None
+
+    def ensure_topic(self) -> None:
+        """Make the topic if it is not there.
+
+        Raises:
+            Unavailable: no broker answered; try again.
+            TaskFailed: the cluster will not make it; says why.
+        """
+        admin = AdminClient(dict(self._admin_settings), logger=logger)
+        try:
+            metadata = admin.list_topics(timeout=_REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise Unavailable(f"No Kafka broker answers: {_text(error)}") from None
+        if self._topic in metadata.topics:
+            return
+        if len(metadata.brokers) < self._policy.replication_factor:
+            raise self._too_few_brokers(len(metadata.brokers))
+        topic = NewTopic(
+            self._topic, num_partitions=1, replication_factor=self._policy.replication_factor
+        )
+        future = admin.create_topics([topic], request_timeout=_REQUEST_TIMEOUT_S)[self._topic]
+        try:
+            future.result()
+        except KafkaException as error:
+            self._check_creation_error(error, len(metadata.brokers))
+        else:
+            logger.info("made the dead-letter topic %s", self._topic)
+
+    def write(self, refusals: Sequence[Refusal], is_interrupted: Callable[[], bool]) -> None:
+        """Write bad records; all are acknowledged when it returns.
+
+        Args:
+            refusals: the records, and why each was refused.
+            is_interrupted: looked at while waiting for acknowledgements.
+
+        Raises:
+            DeadLettersUnwritable: one was not acknowledged.
+            Interrupted: the task is to stop.
+        """
+        failures: list[KafkaError] = []
+        acknowledged = 0
+
+        def on_delivery(error: KafkaError | None, _message: Message) -> None:
+            nonlocal acknowledged
+            if error is None:
+                acknowledged += 1
+            else:
+                failures.append(error)
+
+        try:
+            for refusal in refusals:
+                self._produce(refusal, on_delivery)
+        except KafkaException as error:
+            raise self._unwritable(_text(error)) from None
+        while acknowledged + len(failures) < len(refusals) and not failures:
+            if is_interrupted():
+                self._producer.purge()
+                raise Interrupted
+            self._producer.flush(_FLUSH_SLICE_S)
+        if failures:
+            raise self._unwritable(failures[0].str())
+
+    def close(self) -> None:
+        """Drop what is not acknowledged, which nobody counts on."""
+        self._producer.purge()
+        self._producer.flush(0)
+
+    def _produce(
+        self, refusal: Refusal, on_delivery: Callable[[KafkaError | None, Message], None]
+    ) -> None:
+        kafka_record = refusal.kafka_record
+        headers = kafka_record.headers
+        if self._policy.context_headers:
+            headers = [one for one in headers if not one[0].startswith(HEADER_PREFIX)]
+            headers += context_headers(refusal, self._connector_name, self._task)
+        timestamp_ms = kafka_record.timestamp_ms
+        while True:
+            try:
+                self._producer.produce(
+                    self._topic,
+                    key=kafka_record.kafka_key,
+                    value=kafka_record.kafka_value,
+                    headers=headers,
+                    on_delivery=on_delivery,
+                    # 0 means now.
+                    timestamp=0 if timestamp_ms is None else timestamp_ms,
+                )
+                return
+            except BufferError:
+                self._producer.poll(_FLUSH_SLICE_S)
+
+    def _check_creation_error(self, error: KafkaException, brokers: int) -> None:
+        cause: KafkaError = error.args[0]
+        if cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return
+        if cause.code() == KafkaError.INVALID_REPLICATION_FACTOR:
+            raise self._too_few_brokers(brokers) from None
+        if cause.retriable() or cause.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
+            raise Unavailable(f"The dead-letter topic cannot be made yet: {_text(error)}") from None
+        raise TaskFailed(
+            f"The dead-letter topic '{self._topic}' cannot be made: {_text(error)}. Make it by "
+            "hand, or let this client make topics"
+        ) from None
+
+    def _too_few_brokers(self, brokers: int) -> TaskFailed:
+        return TaskFailed(
+            f"The dead-letter topic '{self._topic}' cannot be made with "
+            f"{self._policy.replication_factor} replicas: the cluster has {brokers} "
+            f"broker(s). Set {_REPLICATION_KEY}={brokers} or less, or make the topic by hand"
+        )
+
+    def _unwritable(self, reason: str) -> DeadLettersUnwritable:
+        return DeadLettersUnwritable(
+            f"The dead-letter topic '{self._topic}' cannot be written: {reason}. Nothing was "
+            "passed over: make the topic writable and restart the connector"
+        )
+
+
+def context_headers(refusal: Refusal, connector_name: str, task: int) -> KafkaHeaders:
+    """The headers in which Kafka Connect says what was wrong with a dead letter."""
+    kafka_record, error = refusal.kafka_record, refusal.error
+    values = {
+        "topic": kafka_record.partition.stream,
+        "partition": str(kafka_record.partition.partition),
+        "offset": str(kafka_record.kafka_offset),
+        "connector.name": connector_name,
+        "task.id": str(task),
+        "stage": error.stage.value,
+        "class.name": error.class_name,
+        "exception.class.name": DATA_EXCEPTION,
+        "exception.message": error.message,
+        "exception.stacktrace": f"{DATA_EXCEPTION}: {error.message}\n\tat {error.class_name}",
+    }
+    return [
+        # A lone surrogate in a message, from a broken record, is written as "?".
+        (HEADER_PREFIX + name, value.encode("utf-8", "replace"))
+        for name, value in values.items()
+    ]
+
+
+def _text(error: KafkaException) -> str:
+    cause = error.args[0]
+    return str(cause.str()) if isinstance(cause, KafkaError) else str(error)

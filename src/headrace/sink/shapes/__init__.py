@@ -1,0 +1,1 @@
+"""Which change of which point does a record stand for, once it is converted?"""

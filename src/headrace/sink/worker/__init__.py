@@ -1,0 +1,1 @@
+"""How do many connectors live in one process, and how are they told over REST what to do?"""

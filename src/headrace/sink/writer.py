@@ -1,0 +1,382 @@
+"""In which order does a batch become durable, so that a crash at any point loses nothing?
+
+1. Bad records go to the dead-letter topic, acknowledged.
+2. Per collection, one write: the final state of each point, and (in a target that keeps
+   them) how far that takes each partition. Records that the target refuses go to the
+   dead-letter topic before the write that passes over them.
+3. Whoever called moves the positions.
+A target that can take nothing now ends the attempt; the next one goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from headrace.model.errors import (
+    ErrorCode,
+    HeadraceError,
+    InvalidVector,
+    UnknownVectorName,
+    WrongVectorDimension,
+)
+from headrace.model.operations import SourceOffset, SourcePartition
+from headrace.sink.auto_create import infer_collection_config
+from headrace.sink.batch import Batch, Entry, Fold, Refusal, fold
+from headrace.sink.changes import Delete, Merge, Upsert, content_of
+from headrace.sink.config import ConnectorConfig
+from headrace.sink.errors import FailureClass, Reason, RecordError, TaskFailed, failure_class
+from headrace.sink.progress import TaskCounters
+from headrace.sink.steps import Plan, Step, in_rounds, plan_steps, points_without_whole
+from headrace.sink.target import Target, guard_of
+from headrace.sink.version_order import sort_by_version
+
+logger = logging.getLogger(__name__)
+
+
+class DeadLetters(Protocol):
+    """Where bad records go: see `DeadLetterQueue`."""
+
+    def write(self, refusals: Sequence[Refusal], is_interrupted: Callable[[], bool]) -> None:
+        """Write bad records; all are safe when it returns."""
+        ...
+
+
+class BatchWriter:
+    """Writes the batches of one task.
+
+    Args:
+        config: the connector's.
+        target: where points go.
+        dead_letters: where bad records go, if anywhere.
+        counters: the task's.
+        log_end: the end of a partition's log as last heard of; None if not heard of yet.
+        is_interrupted: whether the task is to stop.
+    """
+
+    def __init__(
+        self,
+        config: ConnectorConfig,
+        target: Target,
+        dead_letters: DeadLetters | None,
+        counters: TaskCounters,
+        log_end: Callable[[SourcePartition], int | None],
+        is_interrupted: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._target = target
+        self._dead_letters = dead_letters
+        self._counters = counters
+        self._log_end = log_end
+        self._is_interrupted = is_interrupted
+
+    def write(self, batch: Batch) -> None:
+        """Make all of a batch durable; may be called again with it after an error.
+
+        Raises:
+            HeadraceError: of the class TARGET, if the target can take nothing now.
+            TaskFailed: somebody must act; what is durable by then stays so.
+            Interrupted: the task is to stop.
+        """
+        batch.decode_rest()
+        self._settle_refusals(batch)
+        with self._target.hold([*batch.next_offsets, *self._guarded_collections(batch)]):
+            for name in list(batch.entries):
+                self._write_collection(batch, name)
+                del batch.entries[name]
+        if batch.failure is not None:
+            raise _tolerance_exceeded(batch.failure)
+
+    def _guarded_collections(self, batch: Batch) -> list[SourcePartition]:
+        """Collections to be kept from other tasks: what is stored decides what is written."""
+        return [
+            guard_of(name)
+            for name, entries in batch.entries.items()
+            if self._config.shape.guard is not None or _has_patches(entries)
+        ]
+
+    def _write_collection(self, batch: Batch, name: str) -> None:
+        """Write what a collection gets from a batch, which it does not have already."""
+        try:
+            self._write_what_is_good(batch, name)
+        except HeadraceError as error:
+            if error.code is not ErrorCode.NOT_FOUND:
+                raise
+            if self._make_collection(batch, name, error):
+                self._write_what_is_good(batch, name)
+
+    def _write_what_is_good(self, batch: Batch, name: str) -> None:
+        """Write and take out what is refused, until nothing is; each turn has fewer entries."""
+        while True:
+            fresh = self._not_taken(name, batch.entries[name])
+            repeated = len(batch.entries[name]) - len(fresh)
+            fresh, refused = self._not_stale(batch, name, fresh)
+            if not fresh and not refused:
+                break
+            if not refused:
+                folded = fold(fresh)
+                refused = self._refused(name, folded.superseded) or self._write_folded(
+                    batch, name, folded
+                )
+            if not refused:
+                break
+            self._take_out(batch, name, refused)
+        self._counters.records_repeated += repeated
+
+    def _write_folded(
+        self, batch: Batch, name: str, folded: Fold
+    ) -> list[tuple[Entry, HeadraceError]]:
+        """Write, or find out which entries cannot be written; then nothing else counts."""
+        plan: Plan | None = None
+        if folded.patches:
+            asked = points_without_whole(folded)
+            plan = plan_steps(folded, self._target.stored_values(name, asked, None))
+            if plan.without_point:
+                return [(entry, _no_such_point(entry)) for entry in plan.without_point]
+        refused = self._try_to_write(batch, name, folded, plan)
+        if not refused:
+            deleted = set(folded.deleted_ids) - folded.patches.keys()
+            written = {one.change.point_id for one in folded.upserts} | folded.patches.keys()
+            self._counters.points_written += len(written)
+            self._counters.points_deleted += len(deleted)
+        return refused
+
+    def _not_stale(
+        self, batch: Batch, name: str, entries: list[Entry]
+    ) -> tuple[list[Entry], list[tuple[Entry, HeadraceError]]]:
+        """The entries that nothing newer has overtaken; stale ones leave the batch."""
+        guard = self._config.shape.guard
+        if guard is None or not entries:
+            return entries, []
+        ids = list({entry.change.point_id for entry in entries})
+        stored = self._target.stored_values(name, ids, guard.field)
+        found = sort_by_version(entries, stored)
+        if found.stale:
+            gone = set(map(id, found.stale))
+            batch.entries[name] = [one for one in batch.entries[name] if id(one) not in gone]
+            self._counters.records_stale += len(found.stale)
+        return found.current, [*found.refused]
+
+    def _not_taken(self, name: str, entries: list[Entry]) -> list[Entry]:
+        """The entries that a collection does not have yet.
+
+        Raises:
+            TaskFailed: it has taken more than the partition holds.
+        """
+        taken = self._target.taken(name)
+        fresh = []
+        for entry in entries:
+            partition = entry.kafka_record.partition
+            if entry.kafka_record.kafka_offset >= taken.get(partition, 0):
+                fresh.append(entry)
+        if len(fresh) < len(entries):
+            for partition in {entry.kafka_record.partition for entry in entries}:
+                check_log_end(partition, taken.get(partition, 0), self._log_end(partition))
+        return fresh
+
+    def _try_to_write(
+        self, batch: Batch, name: str, folded: Fold, plan: Plan | None
+    ) -> list[tuple[Entry, HeadraceError]]:
+        """Write, or find out which entries the target refuses; then nothing else counts."""
+        # A batch that the task fails for is read again from its first record on.
+        source_offsets = [] if batch.failure else _source_offsets(batch)
+        try:
+            if plan is None:
+                self._write(name, [*folded.upserts, *folded.deletes], source_offsets)
+            else:
+                changes = in_rounds(plan.by_point.values())
+                self._target.apply(name, changes, source_offsets)
+        except HeadraceError as error:
+            if failure_class(error) is not FailureClass.RECORD:
+                raise
+        else:
+            return []
+        patches = [entry for entries in folded.patches.values() for entry in entries]
+        refused = self._refused(name, [*folded.upserts, *patches])
+        if refused:
+            return refused
+        if plan is None:
+            return self._bisect(name, [*folded.upserts, *folded.deletes])
+        return self._bisect_steps(name, list(plan.by_point.values()))
+
+    def _refused(self, name: str, entries: Sequence[Entry]) -> list[tuple[Entry, HeadraceError]]:
+        """The entries that a collection's configuration does not admit."""
+        contents = [(entry, content_of(entry.change)) for entry in entries]
+        checked = [(entry, point) for entry, point in contents if point is not None]
+        if not checked:
+            return []
+        errors = self._target.refusals(name, [point for _, point in checked])
+        return [
+            (entry, error)
+            for (entry, _), error in zip(checked, errors, strict=True)
+            if error is not None
+        ]
+
+    def _bisect(self, name: str, entries: list[Entry]) -> list[tuple[Entry, HeadraceError]]:
+        """Find out by writing halves; those that the target takes are written on the way."""
+        try:
+            self._write(name, entries, [])
+        except HeadraceError as error:
+            if failure_class(error) is not FailureClass.RECORD:
+                raise
+            if len(entries) == 1:
+                return [(entries[0], error)]
+        else:
+            return []
+        middle = len(entries) // 2
+        return [*self._bisect(name, entries[:middle]), *self._bisect(name, entries[middle:])]
+
+    def _bisect_steps(
+        self, name: str, groups: list[list[Step]]
+    ) -> list[tuple[Entry, HeadraceError]]:
+        """As `_bisect`, with all steps of a point on one side, and one by one at the end."""
+        try:
+            self._target.apply(name, in_rounds(groups), [])
+        except HeadraceError as error:
+            if failure_class(error) is not FailureClass.RECORD:
+                raise
+            if len(groups) == 1:
+                return [self._first_refused(name, groups[0], error)]
+        else:
+            return []
+        middle = len(groups) // 2
+        halves = groups[:middle], groups[middle:]
+        return [refused for half in halves for refused in self._bisect_steps(name, half)]
+
+    def _first_refused(
+        self, name: str, steps: list[Step], together: HeadraceError
+    ) -> tuple[Entry, HeadraceError]:
+        """The first step of a point that the target refuses, or the last if only all are."""
+        for step in steps:
+            try:
+                self._target.apply(name, in_rounds([[step]]), [])
+            except HeadraceError as error:
+                if failure_class(error) is not FailureClass.RECORD:
+                    raise
+                return step.entry, error
+        return steps[-1].entry, together
+
+    def _write(self, name: str, entries: list[Entry], source_offsets: list[SourceOffset]) -> None:
+        points = [one.change.point for one in entries if isinstance(one.change, Upsert)]
+        deleted_ids = [one.change.point_id for one in entries if not isinstance(one.change, Upsert)]
+        self._target.write(name, points, deleted_ids, source_offsets)
+
+    def _take_out(
+        self, batch: Batch, name: str, refused: list[tuple[Entry, HeadraceError]]
+    ) -> None:
+        """Settle the entries that the target refused, so that the batch goes on without them."""
+        # A record that changes many points is refused as a whole, and once.
+        errors = {id(entry.kafka_record): (entry.kafka_record, error) for entry, error in refused}
+        batch.entries[name] = [
+            one for one in batch.entries[name] if id(one.kafka_record) not in errors
+        ]
+        batch.refusals += [
+            Refusal(kafka_record, _as_record_error(error))
+            for kafka_record, error in errors.values()
+        ]
+        self._settle_refusals(batch)
+
+    def _settle_refusals(self, batch: Batch) -> None:
+        if not batch.refusals:
+            return
+        if self._dead_letters is not None:
+            self._dead_letters.write(batch.refusals, self._is_interrupted)
+            self._counters.dead_letters += len(batch.refusals)
+        elif self._config.errors.tolerate:
+            self._counters.records_skipped += len(batch.refusals)
+        for refusal in batch.refusals:
+            self._counters.bad_records[refusal.error.reason.value] += 1
+            self._log(refusal)
+        if not self._config.errors.tolerate and batch.failure is None:
+            batch.failure = batch.refusals[0]
+        batch.refusals = []
+
+    def _log(self, refusal: Refusal) -> None:
+        if not self._config.errors.log:
+            return
+        where = ""
+        if self._config.errors.log_coordinates:
+            where = f" ({_coordinates(refusal)})"
+        logger.error("Bad record%s: %s", where, refusal.error.message)
+
+    def _make_collection(self, batch: Batch, name: str, error: HeadraceError) -> bool:
+        """Make a collection for the points that name it; False if there is no point to put."""
+        if self._config.auto_create is None:
+            raise TaskFailed(
+                f"{error.message} Create the collection and restart the connector, or set "
+                "collection.auto.create=true"
+            ) from None
+        entries = batch.entries[name]
+        points = [one.change.point for one in entries if isinstance(one.change, Upsert | Merge)]
+        if not points:
+            patches = [one for one in entries if not isinstance(one.change, Delete)]
+            self._take_out(batch, name, [(one, _no_such_point(one)) for one in patches])
+            return False
+        config = infer_collection_config(points, self._config.auto_create)
+        self._target.create_collection(name, config)
+        logger.info("made the collection %s, which a record names", name)
+        return True
+
+
+def check_log_end(partition: SourcePartition, taken: int, log_end: int | None) -> None:
+    """Make sure that what was taken from a partition is in it.
+
+    Args:
+        partition: the partition.
+        taken: the first offset that was not taken yet.
+        log_end: the offset that the next record will get; None if not known.
+
+    Raises:
+        TaskFailed: the records in the partition are not those that were taken.
+    """
+    if log_end is None or taken <= log_end:
+        return
+    raise TaskFailed(
+        f"Topic '{partition.stream}' partition {partition.partition} ends at offset {log_end}, "
+        f"but records up to offset {taken} were taken from it: the topic was made anew, or "
+        "Kafka lost records. If it was made anew, give the connector another name, under "
+        "which it reads the topic from the beginning; if records were lost, restore them"
+    )
+
+
+def _has_patches(entries: Sequence[Entry]) -> bool:
+    return any(not isinstance(entry.change, Upsert | Delete) for entry in entries)
+
+
+def _no_such_point(entry: Entry) -> RecordError:
+    return RecordError(f"No point with id {entry.change.point_id} found", Reason.NO_SUCH_POINT)
+
+
+def _source_offsets(batch: Batch) -> list[SourceOffset]:
+    return [SourceOffset(*item) for item in batch.next_offsets.items()]
+
+
+def _as_record_error(error: HeadraceError) -> RecordError:
+    if isinstance(error, RecordError):
+        return error
+    match error:
+        case WrongVectorDimension():
+            reason = Reason.WRONG_VECTOR_DIMENSION
+        case UnknownVectorName():
+            reason = Reason.UNKNOWN_VECTOR_NAME
+        case InvalidVector():
+            reason = Reason.INVALID_VECTOR
+        case _:
+            reason = Reason.REFUSED_BY_TARGET
+    return RecordError(error.message, reason)
+
+
+def _coordinates(refusal: Refusal) -> str:
+    kafka_record = refusal.kafka_record
+    return (
+        f"topic='{kafka_record.partition.stream}', partition={kafka_record.partition.partition}, "
+        f"offset={kafka_record.kafka_offset}, timestamp={kafka_record.timestamp_ms}"
+    )
+
+
+def _tolerance_exceeded(refusal: Refusal) -> TaskFailed:
+    return TaskFailed(
+        f"Bad record ({_coordinates(refusal)}): {refusal.error.message}. Mend the record, or "
+        "set errors.tolerance=all, best with errors.deadletterqueue.topic.name"
+    )

@@ -1,0 +1,200 @@
+"""How do the tests get an Apache Kafka node of their own?
+
+Its jars come from Maven Central by the pom beside this file, once; they are kept in
+`target/`. One KRaft node, broker and controller in one JVM, is formatted and started on
+loopback, and killed at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import IO
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from headrace.demo.broker import LOOPBACK, free_port
+from headrace.demo.child_process import kill, start_bound
+
+FOLDER = Path(__file__).parent
+CLUSTER_ID = "aGVhZHJhY2UtdGVzdHMtMQ"
+DOWNLOAD_TIMEOUT_S = 240
+FORMAT_TIMEOUT_S = 60
+START_TIMEOUT_S = 90
+START_ATTEMPTS_MAX = 3
+
+# A small heap, the collector and compiler that start fastest: the node lives for minutes.
+JVM_FLAGS = (
+    *("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+)
+
+# One node, so one replica of everything; few partitions of the internal topics, and no
+# wait for more members before a group's first assignment, since both cost seconds.
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=1
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+num.network.threads=2
+num.io.threads=2
+log.cleaner.dedupe.buffer.size=4194304
+"""
+
+
+class KafkaNotRunnable(Exception):
+    """This machine cannot run a Kafka node; the text says what is missing."""
+
+
+class KafkaNode:
+    """A running node.
+
+    Attributes:
+        bootstrap_servers: where clients connect, as `host:port`.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self._process = process
+        self.bootstrap_servers = f"{LOOPBACK}:{port}"
+
+    @classmethod
+    def start(cls, folder: Path) -> KafkaNode:
+        """Format and start a node with its data in `folder`; it answers when this returns.
+
+        Raises:
+            KafkaNotRunnable: Java, Maven or the jars are missing, or the node did not start.
+        """
+        jars = kafka_jars()
+        log = ""
+        # Another process may take a free port before the node does.
+        for attempt in range(START_ATTEMPTS_MAX):
+            attempt_folder = folder / f"attempt-{attempt}"
+            attempt_folder.mkdir()
+            node = cls._start_once(jars, attempt_folder)
+            if node is not None:
+                return node
+            log = (attempt_folder / "node.log").read_text(errors="replace")
+        raise KafkaNotRunnable(f"The Kafka node did not start:\n{log[-4000:]}")
+
+    def stop(self) -> None:
+        """Kill the node."""
+        kill(self._process)
+
+    @classmethod
+    def _start_once(cls, jars: Path, folder: Path) -> KafkaNode | None:
+        port, controller_port = free_port(), free_port()
+        properties = folder / "node.properties"
+        properties.write_text(
+            PROPERTIES.format(
+                host=LOOPBACK, port=port, controller_port=controller_port, data=folder / "data"
+            )
+        )
+        with (folder / "node.log").open("wb") as log:
+            _format(jars, properties, log)
+            java = _java(jars, "kafka.Kafka", str(properties))
+            node = cls(start_bound(java, stdout=log, stderr=log), port)
+        if node._answers_within(START_TIMEOUT_S):
+            return node
+        node.stop()
+        return None
+
+    def _answers_within(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                if admin.list_topics(timeout=1.0).brokers:
+                    return True
+            except KafkaException:
+                time.sleep(0.05)
+        return False
+
+
+def consumer_groups(bootstrap_servers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Kafka's `kafka-consumer-groups` to its end."""
+    tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+    return subprocess.run(
+        _java(kafka_jars(), tool, "--bootstrap-server", bootstrap_servers, *arguments),
+        timeout=FORMAT_TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def kafka_jars() -> Path:
+    """The folder of the node's jars, downloaded by Maven on first use.
+
+    The folder is named by the pom's content and appears whole, so that neither a changed
+    pom nor a download that was cut short leaves a mixture.
+
+    Raises:
+        KafkaNotRunnable: no Java, no Maven, or Maven cannot get the jars.
+    """
+    for program in ("java", "mvn"):
+        if shutil.which(program) is None:
+            raise KafkaNotRunnable(f"needs `{program}` (Java 17 and Maven) for a Kafka node")
+    pom = FOLDER / "pom.xml"
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    jars = FOLDER / "target" / f"jars-{digest}"
+    if not jars.is_dir():
+        unfinished = FOLDER / "target" / f"unfinished-{digest}-{free_port()}"
+        _download(pom, unfinished)
+        unfinished.rename(jars)
+    return jars
+
+
+def _download(pom: Path, folder: Path) -> None:
+    command = [
+        *("mvn", "--quiet", "--batch-mode", "--file", str(pom)),
+        *("dependency:copy-dependencies", f"-DoutputDirectory={folder}"),
+    ]
+    try:
+        subprocess.run(
+            command,
+            check=True,
+            timeout=DOWNLOAD_TIMEOUT_S,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise KafkaNotRunnable(f"Maven took more than {DOWNLOAD_TIMEOUT_S} s") from error
+    except subprocess.CalledProcessError as error:
+        output = error.stdout.decode(errors="replace")[-2000:]
+        raise KafkaNotRunnable(f"Maven could not get Kafka's jars:\n{output}") from error
+
+
+def _format(jars: Path, properties: Path, log: IO[bytes]) -> None:
+    arguments = ("format", "--cluster-id", CLUSTER_ID, "--config", str(properties))
+    subprocess.run(
+        _java(jars, "kafka.tools.StorageTool", *arguments),
+        timeout=FORMAT_TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        check=False,
+    )
+
+
+def _java(jars: Path, main_class: str, *arguments: str) -> list[str]:
+    return ["java", *JVM_FLAGS, "-cp", f"{jars}/*", main_class, *arguments]

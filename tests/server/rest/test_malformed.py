@@ -1,0 +1,160 @@
+"""Thousands of broken requests: each is refused by name or answered, none is our fault."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from typing import Any
+
+import pytest
+
+from tests.server.rest.rest_server import Rest
+
+VECTOR = [1.0, 0.0, 0.0, 0.0]
+FILTER = {
+    "must": [
+        {"key": "a.b", "match": {"value": 1}},
+        {"key": "a[]", "range": {"gt": 1, "lte": "2020-01-01"}},
+        {"nested": {"key": "n", "filter": {"must_not": [{"is_null": {"key": "x"}}]}}},
+        {"has_id": [1, 2]},
+    ],
+    "should": {"key": "g", "geo_radius": {"center": {"lon": 1, "lat": 2}, "radius": 3}},
+    "min_should": {"conditions": [{"slice": {"total": 4, "index": 1}}], "min_count": 1},
+}
+QUERY = {
+    "prefetch": [{"query": VECTOR, "filter": FILTER, "limit": 5}],
+    "query": {"formula": {"sum": ["$score", {"mult": [0.5, "price"]}]}, "defaults": {"price": 1}},
+    "limit": 3,
+    "params": {"hnsw_ef": 10, "exact": True},
+    "with_payload": {"include": ["a"]},
+}
+POINTS = {
+    "points": [
+        {"id": 1, "vector": VECTOR, "payload": {"a": [1, {"b": None}]}},
+        {"id": "550e8400-e29b-41d4-a716-446655440000", "vector": {"": VECTOR}},
+    ],
+    "update_filter": FILTER,
+    "update_mode": "upsert",
+}
+GROUP = {"group_by": "a[].b", "with_lookup": {"collection": "c", "with_payload": ["a"]}}
+CHANGE = {
+    "vectors": {"": {"hnsw_config": {"m": 16}, "on_disk": True}},
+    "optimizers_config": {"deleted_threshold": 0.5},
+    "hnsw_config": {"ef_construct": 100},
+    "strict_mode_config": {"enabled": False, "sparse_config": {"s": {"max_length": 1}}},
+    "metadata": {"a": {"b": None}},
+    "quantization_config": "Disabled",
+}
+REQUESTS: list[tuple[str, str, Any]] = [
+    ("POST", "/points/query", QUERY),
+    ("POST", "/points/query", {"query": {"recommend": {"positive": [1], "negative": [VECTOR]}}}),
+    ("POST", "/points/query", {"query": {"nearest": 1, "mmr": {"diversity": 0.5}}}),
+    ("POST", "/points/query/batch", {"searches": [QUERY, {"query": 1}]}),
+    ("POST", "/points/scroll", {"filter": FILTER, "limit": 3, "order_by": {"key": "price"}}),
+    ("POST", "/points/count", {"filter": FILTER, "exact": True}),
+    ("POST", "/points", {"ids": [1, 2], "with_payload": ["a"], "with_vector": [""]}),
+    ("PUT", "/points", POINTS),
+    ("PUT", "/points", {"batch": {"ids": [1, 2], "vectors": [VECTOR] * 2, "payloads": [{}, {}]}}),
+    ("POST", "/points/delete", {"filter": FILTER}),
+    ("PUT", "/points/vectors", {"points": [{"id": 1, "vector": VECTOR}]}),
+    ("POST", "/points/vectors/delete", {"points": [1], "vector": [""]}),
+    ("POST", "/points/payload", {"payload": {"a": 1}, "points": [1], "key": "a[0].b"}),
+    ("PUT", "/points/payload", {"payload": {"a": 1}, "filter": FILTER}),
+    ("POST", "/points/payload/delete", {"keys": ["a.b", "c[]"], "points": [1]}),
+    ("POST", "/points/payload/clear", {"points": [1]}),
+    ("POST", "/points/batch", {"operations": [{"upsert": POINTS}, {"delete": {"points": [1]}}]}),
+    ("PUT", "/index", {"field_name": "price", "field_schema": {"type": "float"}}),
+    (
+        "PUT",
+        "/index",
+        {"field_name": "t", "field_schema": {"type": "text", "stopwords": "english"}},
+    ),
+    ("POST", "/points/query/groups", {**QUERY, "group_by": "a", "with_lookup": "c"}),
+    ("POST", "/points/search", {"vector": {"name": "", "vector": VECTOR}, "limit": 3}),
+    ("POST", "/points/search/batch", {"searches": [{"vector": VECTOR, "top": 3}]}),
+    ("POST", "/points/search/groups", {"vector": VECTOR, "limit": 1, "group_size": 1} | GROUP),
+    ("POST", "/points/recommend", {"positive": [1], "strategy": "best_score", "limit": 3}),
+    (
+        "POST",
+        "/points/recommend/groups",
+        {"positive": [VECTOR], "limit": 1, "group_size": 1} | GROUP,
+    ),
+    (
+        "POST",
+        "/points/discover",
+        {"target": 1, "context": [{"positive": 1, "negative": 2}], "limit": 3},
+    ),
+    ("POST", "/facet", {"key": "a", "limit": 3, "filter": FILTER, "exact": True}),
+    ("POST", "/points/search/matrix/pairs", {"sample": 10, "limit": 3, "using": ""}),
+    ("POST", "/points/search/matrix/offsets", {"sample": 10, "filter": FILTER}),
+    ("PATCH", "", CHANGE),
+    ("PUT", "/vectors/v", {"dense": {"size": 4, "distance": "Dot"}}),
+    ("POST", "/cluster", {"drop_replica": {"shard_id": 0, "peer_id": 0}}),
+    ("PUT", "/shards", {"shard_key": "k", "shards_number": 1}),
+    ("POST", "/shards/0/points/scroll", {"hash_ring_filter": {"expected_shard_id": 0}}),
+]
+ODD_VALUES: list[Any] = [
+    None, True, -1, 0, 1.5, 2**64, -(2**63) - 1, 1e39, "", "x", "$score[9]", "a..b", [], {},
+    [[]], [None], {"": 0}, {"key": "a"}, [1, [2]], "\x00", "2020-13-01", 2**63, VECTOR, FILTER,
+]  # fmt: skip
+
+
+def mutated(value: Any, chance: random.Random) -> Any:
+    """`value` with one to three of its parts replaced, dropped, doubled or renamed."""
+    value = copy.deepcopy(value)
+    for _ in range(chance.randint(1, 3)):
+        containers = [one for one in walk(value) if one]
+        if not containers:
+            return chance.choice(ODD_VALUES)
+        container = chance.choice(containers)
+        places = list(container) if isinstance(container, dict) else range(len(container))
+        place = chance.choice(list(places))
+        match chance.randint(0, 3):
+            case 0:
+                del container[place]
+            case 1 if isinstance(container, dict):
+                container[chance.choice(["filter", "points", "x", "query"])] = container[place]
+            case 1:
+                container.append(container[place])
+            case _:
+                container[place] = copy.deepcopy(chance.choice(ODD_VALUES))
+    return value
+
+
+def walk(value: Any) -> list[Any]:
+    if not isinstance(value, (dict, list)):
+        return []
+    children = value.values() if isinstance(value, dict) else value
+    return [value, *(inner for child in children for inner in walk(child))]
+
+
+def encoded(body: Any, chance: random.Random) -> bytes:
+    """As JSON, one in ten of them damaged."""
+    text = json.dumps(body).encode()
+    if chance.random() < 0.1:
+        cut = chance.randrange(len(text))
+        text = text[:cut] + chance.choice([b"", b"\xff", b"\x00", b"]", b'"']) + text[cut + 1 :]
+    return text
+
+
+# A similarity beyond float32 is infinite, which is no fault.
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("seed", range(4))
+def test_malformed_requests_are_never_a_fault_of_ours(
+    rest: Rest, collection: str, seed: int
+) -> None:
+    chance = random.Random(seed)
+    statuses: set[int] = set()
+    for _ in range(250):
+        method, path, body = chance.choice(REQUESTS)
+        content = encoded(mutated(body, chance), chance)
+        response = rest.http.request(
+            method,
+            f"/collections/{collection}{path}",
+            content=content,
+            headers={"content-type": "application/json"},
+        )
+        assert response.status_code in (200, 400, 404, 422), (method, path, content, response.text)
+        statuses.add(response.status_code)
+    assert {400, 422} <= statuses
