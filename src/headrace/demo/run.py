@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from qdrant_client import QdrantClient
 from rich.console import Console
@@ -87,10 +88,10 @@ def run_demo(options: DemoOptions) -> int:
     width = None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL
     console = Console(width=width, highlight=False)
     is_done = False
-    with _sigterm_like_ctrl_c():
+    with _interrupts() as interrupted:
         try:
             with ExitStack() as stack:
-                demo = _Demo(options, console, stack)
+                demo = _Demo(options, console, stack, interrupted)
                 summary = demo.run()
                 if options.keep:
                     demo.print_hints()
@@ -113,7 +114,14 @@ class _Demo:
         HeadraceError: something could not be started.
     """
 
-    def __init__(self, options: DemoOptions, console: Console, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        options: DemoOptions,
+        console: Console,
+        stack: ExitStack,
+        interrupted: threading.Event,
+    ) -> None:
+        self._interrupted = interrupted
         self._started_at = time.monotonic()
         self._options = options
         self._console = console
@@ -260,6 +268,8 @@ class _Demo:
         return producing.result()
 
     def _count_points(self) -> int:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
         return sum(self._client.count(one.collection_name).count for one in self._formats)
 
     def _check_points(self) -> int:
@@ -286,10 +296,23 @@ class _Demo:
 
 
 @contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM unwind the stack as Ctrl-C does, so that everything is stopped."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _interrupts() -> Iterator[threading.Event]:
+    """Let Ctrl-C and SIGTERM unwind the stack, so that everything is stopped.
+
+    The exception may be raised where nothing can pass it on, such as in a destructor; so
+    the event that is given says too that one came.
+    """
+    interrupted = threading.Event()
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield
+        yield interrupted
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
