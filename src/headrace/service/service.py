@@ -13,6 +13,7 @@ from pathlib import Path
 from headrace.engine.collection.collection import Collection
 from headrace.engine.collection.columns import retrieve_columns
 from headrace.engine.engine import Engine
+from headrace.engine.payload_index.index import BuildProgress as BuildProgress
 from headrace.engine.query.columns import ColumnScan, scan_columns
 from headrace.engine.query.matrix import MatrixRow as MatrixRow
 from headrace.engine.query.plan import StagePlan as StagePlan
@@ -158,6 +159,14 @@ class Service:
             NotFound: no such collection.
         """
         return collection_info(self._collection(name))
+
+    def payload_index_builds(self, name: str) -> list[BuildProgress]:
+        """What is being built of a collection's payload index at this moment.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return self._collection(name).payload_index_builds()
 
     def is_indexing(self, name: str) -> bool:
         """Whether graphs are made for vectors that are searched exactly so far.

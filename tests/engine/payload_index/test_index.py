@@ -98,8 +98,11 @@ def test_many_small_writes_become_few_runs() -> None:
     for begin in range(0, 12_000, 300):
         filled.upsert(points(begin, begin + 300))
         assert_right(filled.view)
-    assert len(index_of(filled).coverage(filled.view).runs) <= 4
-    filled.keep_up()
+    assert len(index_of(filled).coverage(filled.view).runs) <= 5
+    filled.keep_up(is_settled=False)
+    assert_right(filled.view)
+    filled.keep_up(is_settled=True)
+    assert len(index_of(filled).coverage(filled.view).runs) == 1
     assert_right(filled.view)
 
 
@@ -235,4 +238,23 @@ def test_unused_runs_are_let_go_of_when_nothing_wants_them(
     filled.keep_up()
     assert not index_of(filled).is_due(filled.view)
     assert index_of(filled).transient_bytes({}) == 0
+    assert_right(filled.view)
+
+
+def test_what_cannot_be_built_is_not_tried_after_each_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    filled = stored(2000, {"kind": KEYWORD})
+
+    def fail(*args: Any) -> Any:
+        raise RuntimeError("cannot")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("headrace.engine.payload_index.run.build_parts", fail)
+        with pytest.raises(RuntimeError, match="cannot"):
+            filled.keep_up()
+    assert not index_of(filled).is_due(filled.view)
+    filled.apply(CreatePayloadIndex("number", INTEGER))
+    assert index_of(filled).is_due(filled.view)
+    filled.keep_up()
     assert_right(filled.view)

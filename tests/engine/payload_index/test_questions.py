@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from headrace.engine.payload_index.conditions import (
@@ -21,7 +23,9 @@ from headrace.model.filters import (
     Nested,
     ValuesCount,
 )
-from tests.engine.query.stored_points import StoredPoints
+from headrace.model.operations import DeletePoints, PointSelector, SetPayload, UpsertPoints
+from headrace.service.service import Service
+from tests.engine.query.stored_points import CONFIG, StoredPoints
 
 
 def parts_of(condition: Condition, data_type: str | None = None) -> set[tuple[str, PartKind]]:
@@ -100,3 +104,14 @@ def test_a_path_that_does_not_parse_is_refused() -> None:
     for condition in (IsEmpty("a..b"), FieldCondition("a..b"), Nested("a..b", Filter())):
         with pytest.raises(MalformedInput, match="Invalid json path"):
             passing_set(Filter(must=(condition,)), points.view)
+
+
+def test_a_write_with_such_a_filter_is_refused_before_it_is_logged(tmp_path: Path) -> None:
+    service = Service.open(tmp_path)
+    service.create_collection("c", CONFIG)
+    selector = PointSelector(filter=nested_filter(FILTER_DEPTH_MAX + 1))
+    conditional = UpsertPoints([1], {}, [b"{}"], update_filter=selector.filter)
+    for operation in (DeletePoints(selector), SetPayload(selector, b"{}"), conditional):
+        with pytest.raises(BadRequest, match="Filter is nested too deeply"):
+            service.write("c", [operation])
+    service.close()

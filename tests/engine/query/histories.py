@@ -83,11 +83,11 @@ def views_of_a_history(schema: Schema) -> list[View]:
 
     points.upsert([(point_id, random_payload(random)) for point_id in ids])
     views.append(points.view)
-    points.keep_up()
+    points.keep_up(is_settled=False)
     points.upsert(fresh(40))
     views.append(points.view)
     points.segment.payload_index.coverage(views[0])
-    points.keep_up()
+    points.keep_up(is_settled=False)
     points.apply(
         *(
             OverwritePayload(PointSelector(ids=(point_id,)), orjson.dumps(payload))
@@ -96,7 +96,7 @@ def views_of_a_history(schema: Schema) -> list[View]:
         SetPayload(PointSelector(ids=tuple(range(10))), orjson.dumps({"a": 1, "b": None})),
     )
     views.append(points.view)
-    points.keep_up()
+    points.keep_up(is_settled=False)
     points.apply(
         DeletePoints(PointSelector(ids=tuple(range(50, 60)))),
         DeletePayload(PointSelector(ids=tuple(range(20, 30))), ("n[].x", "a")),

@@ -58,9 +58,9 @@ class StoredPoints:
         """Points whose vectors depend on their ids."""
         self.apply(upsert_of(points))
 
-    def keep_up(self) -> None:
-        """What the background does."""
-        self.segment.payload_index.keep_up(self.view)
+    def keep_up(self, is_settled: bool = True) -> None:
+        """What the background does; while writes go on, if it is not settled."""
+        self.segment.payload_index.keep_up(self.view, is_settled=lambda: is_settled)
 
 
 def upsert_of(points: Sequence[tuple[PointId, dict[str, Any]]]) -> Operation:

@@ -61,7 +61,7 @@ def stores_with(schema: dict[str, PayloadFieldSchema]) -> Iterator[Stores]:
     points = StoredPoints(schema)
     half = len(POINTS) // 2
     points.upsert([*POINTS.items()][:half])
-    points.keep_up()
+    points.keep_up(is_settled=False)
     points.upsert([*POINTS.items()][half:])
     data_type = schema["a"].data_type if schema else None
     with edge_shard(POINTS, schema) as edge:

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from headrace.engine.payload_index.part_key import PartKey, PartKind
 from headrace.server.requests_log import Endpoint, Protocol, RequestsLog
 from headrace.server.rest import endpoint
-from headrace.service.service import Service
+from headrace.service.service import BuildProgress, Service
 from tests.server.rest.rest_server import Rest
 
 COUNT = "/collections/{collection_name}/points/count"
@@ -146,6 +147,23 @@ def test_vectors_that_wait_for_their_graph_are_a_queued_optimization(
     waiting = rest.result("GET", path)
     assert waiting["summary"]["queued_optimizations"] == 1
     assert waiting["queued"] == [{"optimizer": "indexing", "segments": idle["idle_segments"]}]
+
+
+def test_builds_of_the_payload_index_are_running_optimizations(
+    rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/collections/{collection}/optimizations"
+    assert rest.result("GET", path)["running"] == []
+    keys = (PartKey((), "n", PartKind.FLOATS), PartKey((), "color", PartKind.STRINGS))
+    builds = [BuildProgress(keys, rows_done=1024, rows_total=5000)]
+    monkeypatch.setattr(Service, "payload_index_builds", lambda *_: builds)
+    (running,) = rest.result("GET", path)["running"]
+    assert running["status"] == "optimizing"
+    assert running["progress"] == {
+        "name": "payload index of color, n",
+        "done": 1024,
+        "total": 5000,
+    }
 
 
 def test_more_requests_than_may_wait_are_told_to_come_again(

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from headrace.engine.payload.mutate import delete_payload_paths, set_payload
-from headrace.engine.query.mask import filter_rows
+from headrace.engine.query.mask import filter_rows, passing_set
 from headrace.engine.segment.ids import NO_ROW
 from headrace.engine.segment.segment import Segment, View
 from headrace.model.errors import point_not_found
@@ -143,7 +143,7 @@ def _selected_rows(segment: Segment, selector: PointSelector) -> Rows:
         return np.unique(_existing_rows(segment, selector.ids))
     view = segment.working_view()
     assert selector.filter is not None
-    return filter_rows(selector.filter, view, np.flatnonzero(view.live))
+    return passing_set(selector.filter, view).rows
 
 
 def _existing_rows(segment: Segment, ids: Sequence[PointId]) -> Rows:

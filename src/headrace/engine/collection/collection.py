@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeVar
 from headrace.engine.collection.apply import apply_operation
 from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.prepare import prepare
+from headrace.engine.payload_index.index import BuildProgress
 from headrace.engine.query.counts import count_points, indexed_points_count
 from headrace.engine.query.execute import QueryContext, run_query
 from headrace.engine.query.explain import explain_query
@@ -321,9 +322,14 @@ class Collection:
     def keep_payload_index_up(self) -> None:
         """Take newer payloads into the payload index; for the maintenance thread."""
         view = self._view
-        if not self._closed:
-            view.segment.payload_index.keep_up(view, is_stopped=lambda: self._closed)
-            self._request_maintenance()
+        if self._closed:
+            return
+        view.segment.payload_index.keep_up(
+            view,
+            is_stopped=lambda: self._closed,
+            is_settled=lambda: not view.segment.payload_index.is_due(self._view),
+        )
+        self._request_maintenance()
 
     def _request_maintenance(self) -> None:
         if self._view.segment.payload_index.is_due(self._view):
@@ -469,6 +475,10 @@ class Collection:
     def payload_schema(self) -> dict[str, PayloadFieldSchema]:
         """The payload indexes, by payload path."""
         return dict(self._view.schema)
+
+    def payload_index_builds(self) -> list[BuildProgress]:
+        """What is being built of the payload index at this moment, and how far it is."""
+        return self._view.segment.payload_index.progress()
 
     def indexed_points_count(self, payload_path: str) -> int:
         """How many points have a value that the payload index of a path takes."""

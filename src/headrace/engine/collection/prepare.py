@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from headrace.engine.filter.text import text_pipeline
+from headrace.engine.payload_index.conditions import check_size
 from headrace.engine.vectors.distances import normalised
 from headrace.model.collection_config import (
     CollectionConfig,
@@ -41,11 +42,13 @@ def prepare(operation: Operation, config: CollectionConfig) -> Operation:
     Raises:
         UnknownVectorName, WrongVectorDimension, InvalidVector: a vector does not fit.
         MalformedInput: a payload path is not one.
-        BadRequest: a selector selects by nothing.
+        BadRequest: a selector selects by nothing, or by a filter that is too deep or long.
         WrongInput: a text index wants something that is not available here.
     """
     match operation:
         case UpsertPoints(vectors=vectors) | UpdateVectors(vectors=vectors):
+            if operation.update_filter is not None:
+                check_size(operation.update_filter)
             return msgspec.structs.replace(operation, vectors=_prepare_vectors(vectors, config))
         case DeleteVectors(selector=selector, names=names):
             _check_selector(selector)
@@ -75,6 +78,8 @@ def prepare(operation: Operation, config: CollectionConfig) -> Operation:
 def _check_selector(selector: PointSelector) -> None:
     if selector.ids is None and selector.filter is None:
         raise BadRequest("No filter or points provided")
+    if selector.filter is not None:
+        check_size(selector.filter)
 
 
 def _prepare_vectors(

@@ -8,7 +8,7 @@ references.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
 
@@ -109,3 +109,8 @@ def _trimmed(payload: PayloadJson) -> PayloadJson:
 def payload_at(table: PayloadTable, row: int) -> PayloadJson:
     """The payload of one row in a table."""
     return table[row // CHUNK_ROWS][row % CHUNK_ROWS]
+
+
+def payloads_at(table: PayloadTable, rows: Iterable[int]) -> list[PayloadJson]:
+    """The payloads of many rows in a table."""
+    return [table[row // CHUNK_ROWS][row % CHUNK_ROWS] for row in rows]

@@ -8,8 +8,7 @@ index serves decides by what the index holds; else the payload decides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -150,8 +149,7 @@ class _NeedsPayload(Exception):
     """A condition on elements that no part answers: the points' payloads must."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """Where conditions are compiled: for points or for the elements of a space."""
 
     space: Space

@@ -23,6 +23,9 @@ from headrace.model.vectors import Mask, Rows
 _MERGE_RATIO = 4
 
 
+_NO_ROWS = np.empty(0, dtype=np.int64)
+
+
 class IndexedView(Protocol):
     """What the payload index knows of a view."""
 
@@ -122,7 +125,7 @@ class IndexState(NamedTuple):
     def unknown_rows(self, view: IndexedView) -> Rows:
         """The live rows of a view that the runs do not speak for, ascending."""
         if not self.pending_count(view):
-            return np.empty(0, dtype=np.int64)
+            return _NO_ROWS
         earlier, later = sorted((self.changes, view.changes), key=lambda mark: mark.position)
         changed = earlier.rows_until(later)
         known_count = min(self.row_count, view.row_count)
@@ -168,6 +171,10 @@ class IndexState(NamedTuple):
         replaced = [covered.run for covered in sources]
         kept = [covered for covered in self.runs if covered.run not in replaced]
         return self._replace(runs=(*kept, merged))
+
+    def all_if_several(self) -> list[CoveredRun]:
+        """All runs, if there are two or more."""
+        return list(self.runs) if len(self.runs) > 1 else []
 
     def due_for_merge(self, row_count_max: int | None = None) -> list[CoveredRun]:
         """The runs that should become one; none if fewer than two.

@@ -59,6 +59,11 @@ class BuildProgress(NamedTuple):
     rows_done: int
     rows_total: int
 
+    @property
+    def payload_paths(self) -> list[str]:
+        """The paths that they are about, as they are counted from a point."""
+        return sorted({".".join((*key.space, key.path)) for key in self.keys})
+
 
 class _Stopped(Exception):
     """A build that nobody waits for any more."""
@@ -92,6 +97,8 @@ class PayloadIndex:
         self._used_at: dict[PartKey, float] = {}
         self._progress: dict[Run, BuildProgress] = {}
         self._last_demanded: tuple[Schema, set[PartKey]] = ({}, set())
+        # What could not be built, so that it is not tried again after each write.
+        self._not_buildable: set[PartKey] | None = None
 
     # Reading
 
@@ -142,32 +149,44 @@ class PayloadIndex:
         """Whether `keep_up` has something to do; cheap."""
         state = self._state
         demanded = self._demanded(view.schema)
-        if any(key not in covered.run.parts for covered in state.runs for key in demanded):
+        is_missing = any(key not in covered.run.parts for covered in state.runs for key in demanded)
+        if is_missing and demanded is not self._not_buildable:
             return True
         if demanded or state.runs:
             return state.pending_count(view) >= _BACKGROUND_ROWS_MIN
         return view.changes.position - state.changes.position >= _BACKGROUND_CHANGES_MAX
 
-    def keep_up(self, view: IndexedView, is_stopped: Callable[[], bool] = lambda: False) -> None:
+    def keep_up(
+        self,
+        view: IndexedView,
+        is_stopped: Callable[[], bool] = lambda: False,
+        is_settled: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Take in a view, build what its payload indexes demand, merge; for the background.
 
         Args:
             view: the newest.
             is_stopped: asked now and then; if so, it returns before it is done.
+            is_settled: whether few writes came meanwhile; then all runs become one.
         """
         demanded = self._demanded(view.schema)
         kept = demanded | self._recently_used()
         if not kept:
             self._start_anew(view)
             return
+        self._not_buildable = demanded
         try:
             for covered in self._advance(view).runs:
                 if any(key not in covered.run.parts for key in demanded):
                     self._build(covered.run, demanded, is_stopped)
-            while not is_stopped() and self._merge_due(kept):
+            while not is_stopped() and self._merge(IndexState.due_for_merge, kept):
                 pass
+            if not is_stopped() and is_settled():
+                self._merge(IndexState.all_if_several, kept)
         except _Stopped:
+            self._not_buildable = None
             return
+        self._not_buildable = None
         self._forget(set(self._parts_bytes()) - kept)
 
     def take_over(self, old: PayloadIndex, view: IndexedView) -> None:
@@ -191,7 +210,7 @@ class PayloadIndex:
         with self._lock:
             if self._state.is_behind(view):
                 self._state = self._state.advanced(view)
-        self._merge_due(None, _FOREGROUND_ROWS_MAX)
+        self._merge(_due_in_foreground, None, waits=False)
         return self._state
 
     def _start_anew(self, view: IndexedView) -> None:
@@ -200,20 +219,24 @@ class PayloadIndex:
             self._used_at.clear()
             self._state = IndexState(view.changes, 0, [], ())
 
-    def _merge_due(
-        self, keys: Collection[PartKey] | None, row_count_max: int | None = None
+    def _merge(
+        self,
+        choose: Callable[[IndexState], list[CoveredRun]],
+        keys: Collection[PartKey] | None,
+        waits: bool = True,
     ) -> bool:
-        """Merge the runs that should be one; whether there were any.
+        """Make one run of several; whether there were any to merge.
 
         Args:
+            choose: which of a state's runs.
             keys: parts to carry along, of those that the largest run has; None is all.
-            row_count_max: leave larger runs alone.
+            waits: whether to wait for a merge that is going on, or to leave it at that.
         """
-        if not self._merging.acquire(blocking=row_count_max is None):
+        if not self._merging.acquire(blocking=waits):
             return False
         try:
             state = self._state
-            sources = state.due_for_merge(row_count_max)
+            sources = choose(state)
             if not sources:
                 return False
             merged = self._merged(state, sources, keys)
@@ -291,6 +314,10 @@ class PayloadIndex:
             covered.run.forget(keys.union(inner))
         for key in keys:
             self._used_at.pop(key, None)
+
+
+def _due_in_foreground(state: IndexState) -> list[CoveredRun]:
+    return state.due_for_merge(_FOREGROUND_ROWS_MAX)
 
 
 def _merged_rows(sources: list[CoveredRun]) -> tuple[Rows, list[Rows]]:

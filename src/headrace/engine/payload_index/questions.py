@@ -7,7 +7,6 @@ needs, and answers with a find.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
@@ -66,129 +65,156 @@ class Question(Protocol):
         """What satisfies it."""
 
 
-@dataclass(frozen=True, slots=True)
 class PartQuestion:
-    """A question to one part."""
+    """A question to one part.
 
-    key: PartKey
-    ask: Callable[[Any], Found]
+    Args:
+        key: of the part.
+        ask: finds the rows in the part.
+    """
 
-    @property
-    def keys(self) -> Iterable[PartKey]:
-        """See `Question`."""
-        return (self.key,)
+    __slots__ = ("_ask", "keys")
+
+    def __init__(self, key: PartKey, ask: Callable[[Any], Found]) -> None:
+        self.keys: Iterable[PartKey] = (key,)
+        self._ask = ask
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
-        return self.ask(ground.parts[self.key])
+        (key,) = self.keys
+        return self._ask(ground.parts[key])
 
 
-@dataclass(frozen=True, slots=True)
 class PointsQuestion:
-    """A question to the points of a view, answered as a set of the view's rows."""
+    """A question to the points of a view.
 
-    ask: Callable[[PointsReader], RowSet]
+    Args:
+        ask: finds the rows of the view.
+    """
 
-    @property
-    def keys(self) -> Iterable[PartKey]:
-        """See `Question`."""
-        return ()
+    __slots__ = ("_ask",)
+
+    keys: Iterable[PartKey] = ()
+
+    def __init__(self, ask: Callable[[PointsReader], RowSet]) -> None:
+        self._ask = ask
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
-        answer = self.ask(ground.points)
+        answer = self._ask(ground.points)
         if not answer.is_listed:
             return ByMask(ground.run.inner_mask(answer.mask))
         rows = ground.run.inner_rows(answer.rows)
         return Exactly(RowSet.of_rows(rows, ground.run.row_count))
 
 
-@dataclass(frozen=True, slots=True)
 class PayloadQuestion:
-    """A condition on points that no part answers."""
+    """A condition on points that no part answers.
 
-    condition: Condition
+    Args:
+        condition: what the payloads are evaluated by.
+    """
 
-    @property
-    def keys(self) -> Iterable[PartKey]:
-        """See `Question`."""
-        return ()
+    __slots__ = ("_condition",)
+
+    keys: Iterable[PartKey] = ()
+
+    def __init__(self, condition: Condition) -> None:
+        self._condition = condition
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
         return ByTest(
             ground.run.row_count,
-            lambda rows: ground.points.evaluate(self.condition, ground.run.outer_rows(rows)),
+            lambda rows: ground.points.evaluate(self._condition, ground.run.outer_rows(rows)),
         )
 
 
-@dataclass(frozen=True, slots=True)
 class Everything:
     """Every row or element of a space."""
 
-    space: Space
+    __slots__ = ("_space",)
 
-    @property
-    def keys(self) -> Iterable[PartKey]:
-        """See `Question`."""
-        return ()
+    keys: Iterable[PartKey] = ()
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
-        return Exactly(RowSet.all(ground.row_count(self.space)))
+        return Exactly(RowSet.all(ground.row_count(self._space)))
 
 
-@dataclass(frozen=True, slots=True)
 class Nothing:
     """No row or element of a space."""
 
-    space: Space
+    __slots__ = ("_space",)
 
-    @property
-    def keys(self) -> Iterable[PartKey]:
-        """See `Question`."""
-        return ()
+    keys: Iterable[PartKey] = ()
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
-        return Exactly(RowSet.none(ground.row_count(self.space)))
+        return Exactly(RowSet.none(ground.row_count(self._space)))
 
 
-@dataclass(frozen=True, slots=True)
 class Combined:
-    """Several questions, combined."""
+    """Several questions, combined.
 
-    questions: Sequence[Question]
-    combine: Callable[[Sequence[Found], int], Found]
-    space: Space
+    Args:
+        questions: about one space.
+        combine: makes one find of theirs, given how many rows the space has.
+        space: that they are about.
+    """
+
+    __slots__ = ("_combine", "_questions", "_space")
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        combine: Callable[[Sequence[Found], int], Found],
+        space: Space,
+    ) -> None:
+        self._questions = questions
+        self._combine = combine
+        self._space = space
 
     @property
     def keys(self) -> Iterable[PartKey]:
         """See `Question`."""
-        for question in self.questions:
+        for question in self._questions:
             yield from question.keys
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
-        found = [question.find(ground) for question in self.questions]
-        return self.combine(found, ground.row_count(self.space))
+        found = [question.find(ground) for question in self._questions]
+        return self._combine(found, ground.row_count(self._space))
 
 
-@dataclass(frozen=True, slots=True)
 class SomeElementQuestion:
-    """A question to the elements of an array."""
+    """A question to the elements of an array.
 
-    elements: PartKey
-    question: Question
+    Args:
+        elements: the part that has them.
+        question: what one of them must satisfy.
+    """
+
+    __slots__ = ("_elements", "_question")
+
+    def __init__(self, elements: PartKey, question: Question) -> None:
+        self._elements = elements
+        self._question = question
 
     @property
     def keys(self) -> Iterable[PartKey]:
         """See `Question`."""
-        yield self.elements
-        yield from self.question.keys
+        yield self._elements
+        yield from self._question.keys
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
-        elements = ground.parts[self.elements]
+        elements = ground.parts[self._elements]
         assert isinstance(elements, Elements)
-        return SomeElement(elements, self.question.find(ground))
+        return SomeElement(elements, self._question.find(ground))

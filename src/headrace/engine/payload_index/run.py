@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from headrace.engine.payload.store import CHUNK_ROWS, PayloadTable, payload_at
+from headrace.engine.payload.store import CHUNK_ROWS, PayloadTable, payloads_at
 from headrace.engine.payload_index.build import Part, build_parts
 from headrace.engine.payload_index.documents import CHUNK_DOCUMENTS
 from headrace.engine.payload_index.part_key import PartKey, elements_keys
@@ -161,7 +161,7 @@ class Run:
         if self._rows is not None:
             for begin in range(0, self.row_count, CHUNK_DOCUMENTS):
                 rows = self._rows[begin : begin + CHUNK_DOCUMENTS].tolist()
-                yield [payload_at(self._table, row) for row in rows]
+                yield payloads_at(self._table, rows)
             return
         row, end = self._first_row, self._first_row + self.row_count
         while row < end:

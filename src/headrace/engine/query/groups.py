@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from headrace.engine.payload.paths import JsonValue, leaf_values, values_at
+from headrace.engine.payload.store import payloads_at
 from headrace.engine.payload_index.documents import CHUNK_DOCUMENTS, member_reader
 from headrace.engine.query.execute import QueryContext, rank, to_points
 from headrace.engine.query.ranked import Ranked
@@ -74,7 +75,7 @@ def _group_values(view: View, rows: Rows, path: PayloadPath) -> Iterator[list[Gr
     assert isinstance(first, Key), "a path begins with a key"
     reader = member_reader((first.name,))
     for begin in range(0, len(rows), CHUNK_DOCUMENTS):
-        payloads = [view.payload(row) for row in rows[begin : begin + CHUNK_DOCUMENTS].tolist()]
+        payloads = payloads_at(view.payloads, rows[begin : begin + CHUNK_DOCUMENTS].tolist())
         for member in reader.read(payloads)[0]:
             document = {} if member is UNSET else {first.name: member}
             leaves = leaf_values(values_at(document, path))

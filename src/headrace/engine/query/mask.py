@@ -6,6 +6,8 @@ payloads are newer than the runs. The answer is kept as long as the view is.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -156,9 +158,10 @@ class Answer:
     def row_set(self) -> RowSet:
         """See `Passing`; kept with the view."""
         view = self._view
-        rows = RowSet.none(view.row_count)
-        for covered, found in self._runs:
-            rows = rows | covered.outer_set(found.row_set(), view.row_count)
+        parts = [
+            covered.outer_set(found.row_set(), view.row_count) for covered, found in self._runs
+        ]
+        rows = reduce(or_, parts) if parts else RowSet.none(view.row_count)
         if view.live_count < view.row_count:
             rows = rows & view.live_set
         if len(self.unknown):

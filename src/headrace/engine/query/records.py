@@ -8,6 +8,7 @@ from itertools import repeat
 import numpy as np
 
 from headrace.engine.payload.select import select_payload
+from headrace.engine.payload.store import payloads_at
 from headrace.engine.segment.segment import View, read_vectors
 from headrace.model.operations import PayloadJson
 from headrace.model.points import Record
@@ -53,7 +54,7 @@ def _read_payloads(
 ) -> Iterable[PayloadJson | None]:
     if not selection.enabled:
         return repeat(None, len(rows))
-    payloads = map(view.payload, rows)
+    payloads = payloads_at(view.payloads, rows)
     if selection.include is None and selection.exclude is None:
         return payloads
     return (select_payload(payload, selection) for payload in payloads)

@@ -61,12 +61,24 @@ class Resolver(NamedTuple):
             NotFound: an id is not stored or lacks the vector; a collection is missing.
             UnknownVectorName: a collection lacks a vector name.
         """
+        if _is_resolved(node):
+            return node
         lookup = _Lookup(self, node.lookup_from, node.using)
         return msgspec.structs.replace(
             node,
             query=None if node.query is None else _resolve_kind(node.query, lookup),
             prefetch=tuple(self.resolve(prefetch) for prefetch in node.prefetch),
         )
+
+
+def _is_resolved(node: Query | Prefetch) -> bool:
+    """Whether it plainly names no id and no other collection, as most queries."""
+    match node.query:
+        case Nearest(target=int() | UUID()):
+            return False
+        case Nearest():
+            return node.lookup_from is None and not node.prefetch
+    return False
 
 
 class _Lookup:

@@ -28,6 +28,7 @@ from headrace.server.rest.parameters import (
     text_parameter,
 )
 from headrace.server.rest.routes import COLLECTION, JsonRoute
+from headrace.service.service import BuildProgress
 
 # Qdrant's number of a node that is in no cluster.
 _PEER_ID = 0
@@ -90,7 +91,10 @@ def shard_keys(call: Call) -> Any:
 
 
 def optimizations(call: Call) -> Any:
-    """GET /optimizations: one is queued while vectors wait for their graph."""
+    """GET /optimizations: one is queued while vectors wait for their graph.
+
+    Those that run build parts of the payload index.
+    """
     name = collection_name(call.path_parameters)
     parts = text_parameter(call.query_string, "with")
     wanted = {part.strip() for part in parts.split(",")} if parts else set()
@@ -118,8 +122,24 @@ def optimizations(call: Call) -> Any:
             "queued_points": sum(one["points_count"] for one in queued),
             "idle_segments": 1 - len(queued),
         },
-        "running": [],
+        "running": [_running(segment, build) for build in call.service.payload_index_builds(name)],
         **{part: found[part] for part in _OPTIMIZATION_PARTS if part in wanted},
+    }
+
+
+def _running(segment: dict[str, Any], build: BuildProgress) -> dict[str, Any]:
+    """What builds a part of the payload index, as an optimization that runs."""
+    paths = ", ".join(build.payload_paths)
+    return {
+        "uuid": str(uuid5(NAMESPACE_OID, paths)),
+        "optimizer": "payload_index",
+        "status": "optimizing",
+        "segments": [segment],
+        "progress": {
+            "name": f"payload index of {paths}",
+            "done": build.rows_done,
+            "total": build.rows_total,
+        },
     }
 
 
