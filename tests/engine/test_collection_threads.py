@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from headrace.model.operations import (
     DeletePoints,
     OverwritePayload,
     PointSelector,
+    WriteBatch,
 )
 from headrace.model.points import PointStruct
 from headrace.model.queries import NO_VECTORS, WHOLE_PAYLOAD, Nearest, Query, Scroll
@@ -118,3 +121,36 @@ def test_readers_see_whole_batches_and_never_miss_a_point(service: Service, tmp_
     reopened = Service.open(tmp_path)
     assert reopened.count("c") == len(ids)
     reopened.close()
+
+
+def test_a_checkpoint_after_a_refused_batch_in_a_group_includes_no_write_to_come(
+    service: Service, tmp_path: Path
+) -> None:
+    collection = service._engine.collection("c")
+    good = WriteBatch([build_upsert([point(1, 1)], CONFIG)])
+    refused = WriteBatch([ClearPayload(PointSelector(ids=(10**9,)))])
+    with ThreadPoolExecutor(2) as pool:
+        with collection._write_lock:
+            # Both are queued, in this order, before either is committed.
+            landed = pool.submit(collection.write, good)
+            _wait_until(lambda: len(collection._queue) == 1)
+            failed = pool.submit(collection.write, refused)
+            _wait_until(lambda: len(collection._queue) == 2)
+        assert landed.result(30) == 1
+        with pytest.raises(NotFound):
+            failed.result(30)
+    assert collection.view.seq_no == 1
+    collection.checkpoint()
+    assert collection.write(WriteBatch([build_upsert([point(2, 2)], CONFIG)])) == 2
+    service.close()
+
+    reopened = Service.open(tmp_path)
+    assert reopened.count("c") == 2
+    reopened.close()
+
+
+def _wait_until(is_reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

@@ -54,7 +54,7 @@ class ViewPoints:
         shown = (rows >= 0) & (rows < view.row_count)
         shown[shown] = view.live[rows[shown]]
         found = rows[shown]
-        if len(found) < len(ids) and view.segment.seq_no != view.seq_no:
+        if len(found) < len(ids) and view.segment.begun_seq_no != view.seq_no:
             # The id index knows the newest state; this view is older.
             others = [ids[place] for place in np.flatnonzero(~shown).tolist()]
             named = view.segment.row_ids.rows_of(others, view.row_count)

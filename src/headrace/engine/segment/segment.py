@@ -129,6 +129,7 @@ class View:
 class _Savepoint(NamedTuple):
     """What is needed to take back everything written since."""
 
+    seq_no: int
     row_count: int
     live_count: int
     schema: dict[str, PayloadFieldSchema]
@@ -191,11 +192,15 @@ class Segment:
         self._source_offsets: dict[SourcePartition, int] = {}
         self._savepoints: list[_Savepoint] = []
         self._seq_no = 0
+        self._begun_seq_no = 0
 
     @property
-    def seq_no(self) -> int:
-        """The batch that was begun last; a view of it, or none later, shows the newest state."""
-        return self._seq_no
+    def begun_seq_no(self) -> int:
+        """The batch that was begun last, also if it was taken back.
+
+        A view of it has every change of the id index that a reader can have met.
+        """
+        return self._begun_seq_no
 
     def store(self, name: str) -> VectorStore:
         """The store of one vector name; raises UnknownVectorName."""
@@ -256,7 +261,7 @@ class Segment:
         """Take the rest of a checkpoint, once the arrays of an empty segment are loaded."""
         self._row_count = len(state.live)
         self._live_count = int(np.count_nonzero(state.live))
-        self._seq_no = state.seq_no
+        self._seq_no = self._begun_seq_no = state.seq_no
         self._schema = state.schema
         self._source_offsets = state.source_offsets
         self._payloads.load(state.payloads)
@@ -276,9 +281,9 @@ class Segment:
 
     def begin(self, seq_no: int) -> None:
         """Start a batch: everything until `rollback` can be taken back."""
-        self._seq_no = seq_no
         self._savepoints.append(
             _Savepoint(
+                self._seq_no,
                 self._row_count,
                 self._live_count,
                 self._schema.copy(),
@@ -289,6 +294,7 @@ class Segment:
                 [],
             )
         )
+        self._seq_no = self._begun_seq_no = seq_no
 
     def rollback(self) -> None:
         """Take back the newest batch. Its rows stay behind, dead: they are never reused."""
@@ -304,6 +310,8 @@ class Segment:
         self._live_count = savepoint.live_count
         self._schema = savepoint.schema
         self._source_offsets = savepoint.source_offsets
+        # What is shown next must not claim the log record of a batch that never got one.
+        self._seq_no = savepoint.seq_no
         self._savepoints.pop()
 
     def end_batches(self) -> None:
