@@ -377,7 +377,10 @@ class Service:
                 itself, or the collection's strict mode refuses it.
             RateLimited: the collection has taken too many reads.
         """
-        return self.query_batch(collection_name, [query])[0]
+        check_query(query)
+        collection = self._collection(collection_name)
+        self._gate.check_queries(collection, (query,))
+        return collection.query(query, self._find_view)
 
     def query_batch(
         self, collection_name: str, queries: Sequence[Query]

@@ -216,7 +216,7 @@ def test_a_view_of_a_growing_array_keeps_its_content() -> None:
 
 def test_rows_cross_block_borders() -> None:
     blocks = BlockMatrix(16_384)
-    rows = np.arange(0, 3 * blocks.block_rows, blocks.block_rows // 2)
+    rows = np.arange(0, 6 * blocks.block_rows, blocks.block_rows // 2)
     values = np.repeat(rows[:, np.newaxis], 16_384, axis=1).astype(np.float32)
     blocks.reserve(int(rows[-1]) + 1)
     blocks.write(rows, values)
@@ -224,5 +224,5 @@ def test_rows_cross_block_borders() -> None:
     assert [first for first, _ in blocks.slices(int(rows[-1]) + 1)] == [
         0,
         blocks.block_rows,
-        2 * blocks.block_rows,
+        4 * blocks.block_rows,
     ]

@@ -115,6 +115,9 @@ def check_size(filter: Filter) -> None:
     Raises:
         BadRequest: it is.
     """
+    conditions = _conditions_of(filter)
+    if len(conditions) <= FILTER_CONDITIONS_MAX and _NESTING.isdisjoint(map(type, conditions)):
+        return
     conditions_count = 0
     level: list[Filter] = [filter]
     depth = 0
@@ -132,6 +135,8 @@ def check_size(filter: Filter) -> None:
             if isinstance(one, (Nested, Filter))
         ]
 
+
+_NESTING = frozenset((Filter, Nested))
 
 _PART_OF_INDEX = {
     PayloadFieldType.KEYWORD: PartKind.STRINGS,
@@ -172,11 +177,15 @@ class _Place(NamedTuple):
 
 
 def _conditions_of(filter: Filter) -> list[Condition]:
-    at_least = filter.min_should.conditions if filter.min_should else ()
-    return [*filter.must, *filter.should, *filter.must_not, *at_least]
+    conditions = [*filter.must, *filter.should, *filter.must_not]
+    if filter.min_should is not None:
+        conditions += filter.min_should.conditions
+    return conditions
 
 
 def _all_of(filter: Filter, place: _Place) -> Question:
+    if len(filter.must) == 1 and not (filter.must_not or filter.should or filter.min_should):
+        return _compile(filter.must[0], place)
     questions = [_compile(condition, place) for condition in filter.must]
     questions += [_none_of(_compile(condition, place), place) for condition in filter.must_not]
     if filter.should:

@@ -118,6 +118,12 @@ class Stretches:
         self._one_value = one_value
         self.at_most = sum(ends) - sum(begins)
 
+    @property
+    def exact_count(self) -> int | None:
+        """How many rows, where that needs no look at them."""
+        is_known = not self._begins or self._one_value or self._entries.is_single
+        return self.at_most if is_known else None
+
     def row_set(self) -> RowSet:
         """See `Found`."""
         entries = self._entries

@@ -126,9 +126,11 @@ class PayloadIndex:
             keys: which parts.
             schema: the payload indexes of the view.
         """
-        self._used_at.update(dict.fromkeys(keys, time.monotonic()))
-        parts = run.parts
-        if all(key in parts for key in keys):
+        now, parts, is_missing = time.monotonic(), run.parts, False
+        for key in keys:
+            self._used_at[key] = now
+            is_missing = is_missing or key not in parts
+        if not is_missing:
             return parts
         parts = self._build(run, keys)
         self._keep_within_bound(schema, keys)

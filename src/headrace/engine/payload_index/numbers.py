@@ -80,17 +80,19 @@ class Numbers:
 
     def stretch_within(self, bounds: Bounds) -> tuple[int, int]:
         """The entries (begin, end) with a number that keeps all bounds."""
+        gt, gte, lt, lte = bounds.gt, bounds.gte, bounds.lt, bounds.lte
+        if gt != gt or gte != gte or lt != lt or lte != lte:
+            return 0, 0  # nothing compares with what is no number
         begin, end = 0, len(self.values)
-        if bounds.gt is not None:
-            begin = max(begin, self._place(bounds.gt, after_equal=True))
-        if bounds.gte is not None:
-            begin = max(begin, self._place(bounds.gte, after_equal=False))
-        if bounds.lt is not None:
-            end = min(end, self._place(bounds.lt, after_equal=False))
-        if bounds.lte is not None:
-            end = min(end, self._place(bounds.lte, after_equal=True))
-        is_impossible = any(b is not None and b != b for b in _bounds_of(bounds))
-        return (0, 0) if is_impossible else (begin, max(begin, end))
+        if gt is not None:
+            begin = self._place(gt, after_equal=True)
+        if gte is not None:
+            begin = max(begin, self._place(gte, after_equal=False))
+        if lt is not None:
+            end = self._place(lt, after_equal=False)
+        if lte is not None:
+            end = min(end, self._place(lte, after_equal=True))
+        return (begin, end) if begin <= end else (begin, begin)
 
     def equal_to(self, wanted: Iterable[int]) -> Stretches:
         """The rows with one of these numbers."""
@@ -119,19 +121,21 @@ class Numbers:
         NumPy would compare int64 and float64 as floats, so the bound is turned into an
         equivalent one of the values' own type.
         """
-        if self.values.dtype == np.float64:
+        values = self.values
+        if values.dtype == np.float64:
             return self._place_among_floats(bound, after_equal)
-        if not isinstance(bound, int):
+        if type(bound) is float:
             if not math.isfinite(bound):
-                return len(self.values) if bound > 0 else 0
+                return len(values) if bound > 0 else 0
             # Below or on 1.5 means up to 1; above or on it, from 2.
-            after_equal = after_equal or not bound.is_integer()
-            bound = math.floor(bound)
+            whole = math.floor(bound)
+            after_equal = after_equal or whole != bound
+            bound = whole
         if bound > _INT64_MAX:
-            return len(self.values)
+            return len(values)
         if bound < _INT64_MIN:
             return 0
-        return _bisect(self.values, bound, after_equal)
+        return int(values.searchsorted(bound, "right" if after_equal else "left"))
 
     def _place_among_floats(self, bound: float, after_equal: bool) -> int:
         try:
@@ -141,7 +145,7 @@ class Numbers:
         if nearest != bound:
             # The float lies beside the bound, and no other float between the two.
             after_equal = nearest < bound
-        return _bisect(self.values, nearest, after_equal)
+        return int(self.values.searchsorted(nearest, "right" if after_equal else "left"))
 
 
 class NumbersBuilder:
@@ -177,11 +181,3 @@ def merge_numbers(parts: Sequence[Numbers], new_rows: Sequence[Rows], row_count:
         values.append(part.values[kept])
         rows.append(to[kept])
     return Numbers.of(np.concatenate(values), np.concatenate(rows).astype(np.int32), row_count)
-
-
-def _bisect(values: NDArray[Any], bound: float, after_equal: bool) -> int:
-    return int(values.searchsorted(bound, side="right" if after_equal else "left"))
-
-
-def _bounds_of(bounds: Bounds) -> tuple[float | None, ...]:
-    return bounds.lt, bounds.gt, bounds.lte, bounds.gte

@@ -31,6 +31,9 @@ class PartKind(StrEnum):
     TEXT = "text"  # the tokens of strings; `params` say which tokens
     ELEMENTS = "elements"  # the objects in the array at the path
 
+    # That of the string, in C; an enum's own is a call of Python, and every filter asks.
+    __hash__ = str.__hash__
+
 
 class PartKey(NamedTuple):
     """The name of a part.

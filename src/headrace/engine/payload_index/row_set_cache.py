@@ -25,11 +25,12 @@ class RowSetCache:
 
     def get(self, key: bytes) -> RowSet | None:
         """The set that was put under a key, if it is still there."""
-        with self._lock:
-            found = self._sets.get(key)
-            if found is not None:
-                self._sets.move_to_end(key)
-            return found
+        found = self._sets.get(key)
+        if found is not None:
+            with self._lock:
+                if key in self._sets:
+                    self._sets.move_to_end(key)
+        return found
 
     def put(self, key: bytes, rows: RowSet) -> None:
         """Keep a set; those that were not asked for longest make room."""

@@ -94,13 +94,13 @@ class Run:
 
     def outer_set(self, inner: RowSet, outer_count: int) -> RowSet:
         """A set of this run's rows as one of the collection's rows below `outer_count`."""
+        if self._rows is None and not self._first_row and self.row_count == outer_count:
+            return inner
         if inner.is_few or self._rows is not None:
             rows = self.outer_rows(inner.rows)
             if len(rows) and rows[-1] >= outer_count:
                 rows = rows[: int(np.searchsorted(rows, outer_count))]
             return RowSet.of_rows(rows, outer_count)
-        if self._first_row == 0 and self.row_count == outer_count:
-            return inner
         mask = np.zeros(outer_count, dtype=np.bool_)
         covered = mask[self._first_row : self._first_row + self.row_count]
         covered[:] = inner.mask[: len(covered)]

@@ -10,7 +10,7 @@ from headrace.engine.payload_index.places import Places
 from headrace.engine.payload_index.shapes import Shapes
 from headrace.engine.payload_index.texts import Texts
 from headrace.engine.query.indexed_field import IndexedField
-from headrace.engine.query.mask import passing_set
+from headrace.engine.query.mask import passing
 from headrace.engine.segment.segment import View
 from headrace.model.filters import Filter
 from headrace.model.vectors import Mask
@@ -21,7 +21,7 @@ def count_points(view: View, filter: Filter | None) -> int:
 
     Raises: as `passing_set`.
     """
-    return passing_set(filter, view).count
+    return passing(filter, view).count()
 
 
 def indexed_points_count(view: View, key: str) -> int:

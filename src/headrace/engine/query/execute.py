@@ -16,7 +16,7 @@ from headrace.engine.query.mask import known, passing_set
 from headrace.engine.query.order import order_rows
 from headrace.engine.query.ranked import Ranked, union_rows
 from headrace.engine.query.records import check_vector_selection, read_records
-from headrace.engine.query.resolve import FindView, Resolver
+from headrace.engine.query.resolve import FindView, Resolver, is_resolved
 from headrace.engine.query.scroll import rows_in_id_order
 from headrace.engine.query.vector_query import run_vector_query
 from headrace.engine.segment.segment import View
@@ -25,11 +25,16 @@ from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.errors import BadRequest, WrongInput
 from headrace.model.points import ScoredPoint
 from headrace.model.queries import (
+    Context,
     DbsfFusion,
+    Discover,
     Formula,
+    Nearest,
     OrderBy,
     Prefetch,
     Query,
+    Recommend,
+    RelevanceFeedback,
     RrfFusion,
     Sample,
 )
@@ -59,8 +64,9 @@ def run_query(context: QueryContext, query: Query) -> list[ScoredPoint]:
     """
     check_vector_selection(context.view, query.with_vectors)
     ranked = rank(context, query)
-    shown = Ranked(ranked.rows[query.offset :], ranked.scores[query.offset :])
-    return to_points(context, query, shown)
+    if query.offset:
+        ranked = Ranked(ranked.rows[query.offset :], ranked.scores[query.offset :])
+    return to_points(context, query, ranked)
 
 
 def to_points(context: QueryContext, query: Query, ranked: Ranked) -> list[ScoredPoint]:
@@ -77,8 +83,9 @@ def rank(context: QueryContext, query: Query) -> Ranked:
     Raises: as `run_query`.
     """
     example_rows: set[int] = set()
-    resolver = Resolver(context.view, context.name, context.find_view, example_rows)
-    query = resolver.resolve(query)
+    if not is_resolved(query):
+        resolver = Resolver(context.view, context.name, context.find_view, example_rows)
+        query = resolver.resolve(query)
     allowed = passing_set(query.filter, context.view)
     if example_rows:
         examples = np.array(sorted(example_rows), dtype=np.int64)
@@ -91,14 +98,21 @@ def _run_stage(
 ) -> Ranked:
     """The best `limit` of the allowed rows by this node's query."""
     limit = min(limit, context.view.row_count)
-    sources = [
-        _run_stage(context, prefetch, _narrowed(context, prefetch, allowed), prefetch.limit)
-        for prefetch in node.prefetch
-    ]
+    sources = []
     if node.prefetch:
+        sources = [
+            _run_stage(context, prefetch, _narrowed(context, prefetch, allowed), prefetch.limit)
+            for prefetch in node.prefetch
+        ]
         allowed = RowSet.of_rows(union_rows(sources), allowed.row_count)
     kind = node.query
     match kind:
+        case Nearest() | Recommend() | Discover() | Context() | RelevanceFeedback():
+            distance = vector_distance(context.config, node.using)
+            ranked = run_vector_query(
+                context.view, node.using, distance, kind, allowed, limit, node.params
+            )
+            return _nearer_than(ranked, node.score_threshold, distance)
         case None:
             return _by_id(context.view, node, allowed, limit)
         case RrfFusion() | DbsfFusion():
@@ -114,12 +128,6 @@ def _run_stage(
         case Sample():
             chosen = np.random.default_rng().permutation(allowed.rows)[:limit]
             return Ranked(chosen, np.ones(len(chosen), dtype=np.float32))
-        case _:
-            distance = vector_distance(context.config, node.using)
-            ranked = run_vector_query(
-                context.view, node.using, distance, kind, allowed, limit, node.params
-            )
-            return _nearer_than(ranked, node.score_threshold, distance)
 
 
 def vector_distance(config: CollectionConfig, using: str) -> Distance:

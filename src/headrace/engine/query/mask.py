@@ -6,8 +6,6 @@ payloads are newer than the runs. The answer is kept as long as the view is.
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import or_
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -15,6 +13,7 @@ import numpy as np
 
 from headrace.engine.payload_index.conditions import check_size, compile_filter
 from headrace.engine.payload_index.coverage import CoveredRun
+from headrace.engine.payload_index.entries import Stretches
 from headrace.engine.payload_index.found import Found
 from headrace.engine.payload_index.questions import Ground
 from headrace.engine.query.points import ViewPoints, evaluate_rows
@@ -36,6 +35,9 @@ class Passing(Protocol):
     @property
     def at_most(self) -> int:
         """No more rows than this; costs next to nothing."""
+
+    def count(self) -> int:
+        """How many live rows pass; exact."""
 
     def row_set(self) -> RowSet:
         """All live rows that pass."""
@@ -105,6 +107,9 @@ class _Known:
         self._rows = rows
         self.at_most = rows.count
 
+    def count(self) -> int:
+        return self._rows.count
+
     def row_set(self) -> RowSet:
         return self._rows
 
@@ -142,26 +147,39 @@ class Answer:
         coverage = index.coverage(view)
         self.unknown = coverage.unknown
         self.keys = set(question.keys)
+        self.at_most = len(self.unknown)
         points = ViewPoints(view)
         self._runs = []
         for covered in coverage.runs:
             parts = index.require(covered.run, self.keys, view.schema)
             found = question.find(Ground(covered.run, parts, points))
             self._runs.append(_RunAnswer(covered, found))
-        self.at_most = sum(run.found.at_most for run in self._runs) + len(self.unknown)
+            self.at_most += found.at_most
 
     @property
     def is_slow(self) -> bool:
         """Whether payloads must be read one by one."""
         return any(run.found.is_slow for run in self._runs)
 
+    def count(self) -> int:
+        """See `Passing`."""
+        view = self._view
+        if len(self._runs) == 1 and not len(self.unknown) and view.live_count == view.row_count:
+            covered, found = self._runs[0]
+            if covered.row_count == view.row_count and isinstance(found, Stretches):
+                exact_count = found.exact_count
+                if exact_count is not None:
+                    return exact_count
+        return self.row_set().count
+
     def row_set(self) -> RowSet:
         """See `Passing`; kept with the view."""
         view = self._view
-        parts = [
-            covered.outer_set(found.row_set(), view.row_count) for covered, found in self._runs
-        ]
-        rows = reduce(or_, parts) if parts else RowSet.none(view.row_count)
+        rows: RowSet | None = None
+        for covered, found in self._runs:
+            part = covered.outer_set(found.row_set(), view.row_count)
+            rows = part if rows is None else rows | part
+        rows = RowSet.none(view.row_count) if rows is None else rows
         if view.live_count < view.row_count:
             rows = rows & view.live_set
         if len(self.unknown):

@@ -61,7 +61,7 @@ class Resolver(NamedTuple):
             NotFound: an id is not stored or lacks the vector; a collection is missing.
             UnknownVectorName: a collection lacks a vector name.
         """
-        if _is_resolved(node):
+        if is_resolved(node):
             return node
         lookup = _Lookup(self, node.lookup_from, node.using)
         return msgspec.structs.replace(
@@ -71,14 +71,12 @@ class Resolver(NamedTuple):
         )
 
 
-def _is_resolved(node: Query | Prefetch) -> bool:
+def is_resolved(node: Query | Prefetch) -> bool:
     """Whether it plainly names no id and no other collection, as most queries."""
-    match node.query:
-        case Nearest(target=int() | UUID()):
-            return False
-        case Nearest():
-            return node.lookup_from is None and not node.prefetch
-    return False
+    kind = node.query
+    if not isinstance(kind, Nearest) or node.lookup_from is not None or node.prefetch:
+        return False
+    return not isinstance(kind.target, (int, UUID))
 
 
 class _Lookup:

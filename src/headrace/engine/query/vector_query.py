@@ -85,8 +85,8 @@ def _nearest(
     if isinstance(store, SparseVectors):
         assert isinstance(vector, SparseVector)
         vector = store.weighted(vector, view.live)
-    found = store.nearest(vector, allowed, min(limit, view.row_count), params)
-    return Ranked(found.rows, scores_from_similarities(found.similarities, distance))
+    rows, similarities = store.nearest(vector, allowed, min(limit, view.row_count), params)
+    return Ranked(rows, scores_from_similarities(similarities, distance))
 
 
 Similarity = Callable[[VectorInput], FloatVector]

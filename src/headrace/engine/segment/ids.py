@@ -115,10 +115,9 @@ class RowIds:
         return UUID(int=int(self._high.view(row + 1)[row]) << 64 | low)
 
     def get_many(self, rows: Rows) -> list[PointId]:
-        """The ids of many rows."""
-        end = int(rows.max(initial=-1)) + 1
-        if not self._is_uuid.view(end)[rows].any():
-            return list(self._low.view(end)[rows].tolist())
+        """The ids of many rows, all of which have one."""
+        if not np.count_nonzero(self._is_uuid.buffer[rows]):
+            return list(self._low.buffer[rows].tolist())
         return [self.get(row) for row in rows.tolist()]
 
     def in_id_order(self, rows: Rows) -> Rows:

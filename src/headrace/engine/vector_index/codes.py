@@ -15,6 +15,10 @@ from headrace.model.vectors import FloatMatrix, FloatVector
 
 CODE_MAX = 255
 
+# NumPy takes a number of the arrays' own type faster than one of Python's.
+_CODE_LEAST, _CODE_MOST = np.float32(0), np.float32(CODE_MAX)
+_CODE_MIDDLE = np.float32(CODE_MAX / 2)
+
 # FAISS compares whole groups of 16 codes as integers; other lengths are filled with zeros.
 _GROUP = 16
 
@@ -44,6 +48,7 @@ class ByteCodes:
         self.middle = middle
         self.step = step
         self.code_dim = -(-len(middle) // _GROUP) * _GROUP
+        self._steps_per_unit = np.float32(1 / step)
 
     @classmethod
     def fit(cls, vectors: FloatMatrix) -> ByteCodes:
@@ -73,13 +78,13 @@ class ByteCodes:
         scaled = self._scaled(query)
         codes = np.zeros(self.code_dim, dtype=np.float32)
         inside = codes[: len(query)]
-        np.maximum(scaled, 0, out=inside)
-        np.minimum(inside, CODE_MAX, out=inside)
+        np.maximum(scaled, _CODE_LEAST, out=inside)
+        np.minimum(inside, _CODE_MOST, out=inside)
         excess = scaled - inside
-        far = float(excess @ excess)
+        far = float(excess.dot(excess))
         if far:
-            scaled -= np.float32(CODE_MAX / 2)
-            if far > _OUTSIDE_SHARE * float(scaled @ scaled):
+            scaled -= _CODE_MIDDLE
+            if far > _OUTSIDE_SHARE * float(scaled.dot(scaled)):
                 return None
         np.rint(inside, out=inside)
         return codes
@@ -109,9 +114,10 @@ class ByteCodes:
         return float(np.mean(kept)) >= _SAMPLE_RECALL_MIN
 
     def _scaled(self, vectors: FloatMatrix) -> FloatMatrix:
-        scaled = (vectors - self.middle) * np.float32(1 / self.step)
-        scaled += np.float32(CODE_MAX / 2)
-        return np.asarray(scaled)
+        scaled = vectors - self.middle
+        scaled *= self._steps_per_unit
+        scaled += _CODE_MIDDLE
+        return scaled
 
 
 def _nearest(queries: FloatMatrix, vectors: FloatMatrix, k: int) -> NDArray[np.int64]:

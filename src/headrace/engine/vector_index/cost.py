@@ -48,14 +48,25 @@ class RangePlan(msgspec.Struct, frozen=True):
     Attributes:
         strategy: see `Strategy`.
         cardinality: allowed rows of the range that are in the graph; exact.
+        share: of the nodes that are allowed.
         ef: the width of the walk.
-        reason: in words, for `explain`.
+        is_below_threshold: whether `full_scan_threshold` decided.
     """
 
     strategy: Strategy
     cardinality: int
+    share: float
     ef: int
-    reason: str
+    is_below_threshold: bool = False
+
+    @property
+    def reason(self) -> str:
+        """In words, for `explain`."""
+        if self.strategy is Strategy.GRAPH:
+            return f"{self.share:.3f} of the nodes are allowed"
+        if self.is_below_threshold:
+            return "below full_scan_threshold"
+        return "fewer rows than a walk would visit"
 
 
 def plan_range(
@@ -73,11 +84,10 @@ def plan_range(
     share = cardinality / max(1, node_count)
     ef = math.ceil(ef / max(share, 1 / max(1, node_count)) ** _WIDENING_EXPONENT)
     if settings.full_scan_kb is not None and cardinality * dim * 4 <= settings.full_scan_kb * 1024:
-        return RangePlan(Strategy.EXACT, cardinality, ef, "below full_scan_threshold")
+        return RangePlan(Strategy.EXACT, cardinality, share, ef, is_below_threshold=True)
     row_ns = _ROW_NS + _ROW_COMPONENT_NS * dim
     uncached = max(0, cardinality - _CACHED_BYTES // (4 * dim))
     rows_ns = row_ns * (cardinality + (_UNCACHED_FACTOR - 1) * uncached)
     walk_ns = _WALK_NS + ef * _WALK_COMPONENT_NS * dim * settings.m / _WALK_LINKS
-    if rows_ns <= walk_ns:
-        return RangePlan(Strategy.EXACT, cardinality, ef, "fewer rows than a walk would visit")
-    return RangePlan(Strategy.GRAPH, cardinality, ef, f"{share:.3f} of the nodes are allowed")
+    strategy = Strategy.EXACT if rows_ns <= walk_ns else Strategy.GRAPH
+    return RangePlan(strategy, cardinality, share, ef)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,9 @@ from numpy.typing import NDArray
 
 from headrace.engine.vector_index.codes import ByteCodes
 from headrace.engine.vector_index.settings import IndexSettings
+from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.untyped_faiss import faiss
-from headrace.model.vectors import Distance, FloatMatrix, FloatVector, Mask
+from headrace.model.vectors import Distance, FloatMatrix, FloatVector
 
 # Nodes are added in steps of this many: a step lasts well under a second, and between
 # steps the builder reports how far it is and may be told to stop.
@@ -34,6 +36,9 @@ _EF_CONSTRUCT_FACTOR = 1.5
 
 # FAISS adds up squared differences of codes, each below 2^16, as int32.
 _CODED_DIM_MAX = 2**15
+
+
+_pointer = faiss.swig_ptr
 
 
 class NodeKind(StrEnum):
@@ -90,7 +95,7 @@ class Graph:
         return self.codes.outside(vectors)
 
     def search(
-        self, query: FloatVector, k: int, ef: int, allowed: Mask | None
+        self, query: FloatVector, k: int, ef: int, allowed: RowSet | None
     ) -> NDArray[np.int64]:
         """The nodes that are nearest by what the graph holds, nearest first; k at most.
 
@@ -101,22 +106,27 @@ class Graph:
             query: shape (dim,), float32.
             k: how many are wanted.
             ef: the width of the walk; at least k is used.
-            allowed: shape (up to node_count,): nodes that may be returned; None = all.
+            allowed: nodes that may be returned, counted up to node_count or less; None = all.
         """
-        parameters = faiss.SearchParametersHNSW()
-        parameters.efSearch = max(ef, k)
-        if allowed is not None:
-            packed = np.packbits(allowed, bitorder="little")
-            parameters.sel = faiss.IDSelectorBitmap(len(packed), faiss.swig_ptr(packed))
-        asked = query[np.newaxis]
+        asked: FloatVector | None = query
         if self.kind is NodeKind.EUCLID_CODES:
-            coded = self.codes.encode_query(query)
-            if coded is None:
+            asked = self.codes.encode_query(query)
+            if asked is None:
                 return np.empty(0, dtype=np.int64)
-            asked = coded[np.newaxis]
-        _, nodes = self.index.search(np.ascontiguousarray(asked), k, params=parameters)
-        found: NDArray[np.int64] = nodes[0]
-        return found[found >= 0]
+        asked = np.ascontiguousarray(asked, dtype=np.float32)
+        distances = np.empty(k, dtype=np.float32)
+        found = np.empty(k, dtype=np.int64)
+        if allowed is None:
+            parameters = _walk_parameters(max(ef, k))
+        else:
+            packed = allowed.packed
+            parameters = faiss.SearchParametersHNSW()
+            parameters.efSearch = max(ef, k)
+            parameters.sel = faiss.IDSelectorBitmap(len(packed), _pointer(packed))
+        # FAISS's method itself: its Python wrapper takes longer than scoring a hundred rows.
+        self.index.search_c(1, _pointer(asked), k, _pointer(distances), _pointer(found), parameters)
+        # What is missing stands behind what was found, as -1.
+        return found if found[-1] >= 0 else found[found >= 0]
 
 
 def new_graph(sample: FloatMatrix, distance: Distance, settings: IndexSettings) -> Graph:
@@ -182,6 +192,14 @@ def extended(
     finally:
         faiss.omp_set_num_threads(before)
     return Graph(index, base.kind, base.codes)
+
+
+@lru_cache(maxsize=64)
+def _walk_parameters(ef: int) -> Any:
+    """How a walk without a mask is done; searches only read it."""
+    parameters = faiss.SearchParametersHNSW()
+    parameters.efSearch = ef
+    return parameters
 
 
 _METRICS = {

@@ -104,8 +104,9 @@ class IndexedVectors(DenseVectors):
         row_set = allowed if isinstance(allowed, RowSet) else RowSet.of_mask(allowed)
         if params.exact or not ranges:
             return super().nearest(query, row_set.mask, k)
+        score = self.similarities
         found = [
-            sealed.nearest(query, row_set, k, params.hnsw_ef, self.settings, self.similarities)
+            sealed.nearest(query, row_set, k, params.hnsw_ef, self.settings, score)
             for sealed in ranges
         ]
         tail_begin = ranges[-1].row_end

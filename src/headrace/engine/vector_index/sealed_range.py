@@ -69,6 +69,10 @@ class SealedRange:
         kept: Mask = np.diff(graph_rows, append=row_end) > 0
         self._gone = None if kept.all() else ~kept
         self.is_complete = self._gone is None and len(graph_rows) == row_end - row_begin
+        self._all_nodes = RowSet.all(len(graph_rows))
+        # The nodes of the last set with many rows: that of all live rows, or of one filter,
+        # is often asked for again.
+        self._last_nodes: tuple[RowSet, RowSet] | None = None
 
     def renumbered(self, kept_rows: Rows) -> SealedRange:
         """The same graph after all rows but the given ones, ascending, were taken out.
@@ -126,7 +130,7 @@ class SealedRange:
             loose = self.loose_rows[_within(allowed.mask, self.loose_rows)]
             rows = np.union1d(rows, loose)
         scored = score(query, rows)
-        best = top_k(scored, min(k, len(rows)))
+        best = top_k(scored, k)
         return Candidates(rows[best], scored[best])
 
     def _candidate_rows(
@@ -146,8 +150,9 @@ class SealedRange:
         width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
         plan = plan_range(nodes.count, node_count, len(query), width, settings)
         if plan.strategy is Strategy.GRAPH:
-            mask = None if nodes.count == node_count else nodes.mask
-            found = graph.search(query, wanted, plan.ef, mask)
+            found = graph.search(
+                query, wanted, plan.ef, None if nodes.count == node_count else nodes
+            )
             if len(found) >= max(min(k, nodes.count), wanted * _MET_SHARE_MIN):
                 found.sort()
                 return self._rows_of(found)
@@ -156,14 +161,14 @@ class SealedRange:
     def _allowed_nodes(self, allowed: RowSet) -> RowSet:
         """Which nodes are rows that may be returned."""
         node_count = len(self.graph_rows)
+        if self.is_complete:
+            if allowed.count == allowed.row_count >= self.row_end:
+                return self._all_nodes
+            if allowed.row_count == node_count and not self.row_begin:
+                return allowed
         if not allowed.is_listed:
-            if self.is_complete:
-                return RowSet.of_mask(allowed.mask[self.row_begin : self.row_end])
-            nodes = _within(allowed.mask, self.graph_rows)
-            if self._gone is not None:
-                nodes[self._gone] = False
-            return RowSet.of_mask(nodes)
-        begin, end = np.searchsorted(allowed.rows, (self.row_begin, self.row_end))
+            return self._nodes_of_mask(allowed)
+        begin, end = allowed.rows.searchsorted((self.row_begin, self.row_end)).tolist()
         rows = allowed.rows[begin:end]
         if self.is_complete:
             return RowSet.of_rows(rows - self.row_begin, node_count)
@@ -174,9 +179,23 @@ class SealedRange:
         listed = listed[self.graph_rows[listed] == rows]
         return RowSet.of_rows(listed, node_count)
 
+    def _nodes_of_mask(self, allowed: RowSet) -> RowSet:
+        last = self._last_nodes
+        if last is not None and last[0] is allowed:
+            return last[1]
+        if self.is_complete:
+            nodes = RowSet.of_mask(allowed.mask[self.row_begin : self.row_end])
+        else:
+            mask = _within(allowed.mask, self.graph_rows)
+            if self._gone is not None:
+                mask[self._gone] = False
+            nodes = RowSet.of_mask(mask)
+        self._last_nodes = (allowed, nodes)
+        return nodes
+
     def _rows_of(self, nodes: Rows) -> Rows:
         if self.is_complete:
-            return nodes + self.row_begin
+            return nodes + self.row_begin if self.row_begin else nodes
         rows: Rows = self.graph_rows[nodes]
         return rows
 

@@ -19,12 +19,13 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 _CAPACITY_MIN = 1024
 
-# A block of vectors is about this large, so that an exact scan works on cache-friendly
-# pieces and a collection of few points reserves little. Untouched pages of a fresh block
-# are address space only.
+# The first block of vectors is about this large, and each further one this many times what
+# all before it hold, so that blocks stay few: a search that scores some rows calls a kernel
+# for each block. Untouched pages of a fresh block are address space only.
 _BLOCK_BYTES = 16 * 2**20
 _BLOCK_ROWS_MIN = 256
 _BLOCK_ROWS_MAX = 65_536
+_BLOCK_GROWTH = 3
 
 
 class GrowingArray(Generic[Scalar]):
@@ -88,6 +89,7 @@ class BlockMatrix:
         # A block is listed before its start: a reader never finds a start without a block.
         self._blocks: list[FloatMatrix] = []
         self._starts: list[int] = []
+        self._later_starts: Rows = np.empty(0, dtype=np.int64)
         self._end = 0
 
     def adopt(self, block: FloatMatrix) -> None:
@@ -98,6 +100,7 @@ class BlockMatrix:
         """
         self._blocks.append(block)
         self._starts.append(self._end)
+        self._later_starts = np.array(self._starts[1:], dtype=np.int64)
         self._end += len(block)
 
     @property
@@ -121,7 +124,8 @@ class BlockMatrix:
     def reserve(self, rows: int) -> None:
         """Make room for rows below `rows`."""
         while self._end < rows:
-            self.adopt(np.zeros((self.block_rows, self.dim), dtype=np.float32))
+            block_rows = max(self.block_rows, _BLOCK_GROWTH * self._end)
+            self.adopt(np.zeros((block_rows, self.dim), dtype=np.float32))
 
     def write(self, rows: Rows, values: FloatMatrix) -> None:
         """Store `values[i]` at `rows[i]`; the rows must be reserved.
@@ -141,8 +145,12 @@ class BlockMatrix:
 
     def gather(self, rows: Rows) -> FloatMatrix:
         """A copy of the given ascending rows, shape (n, dim)."""
+        runs = self._runs(rows)
+        if len(runs) == 1:
+            number = runs[0][2]
+            return self._blocks[number].take(rows - self._starts[number], axis=0)
         values = np.empty((len(rows), self.dim), dtype=np.float32)
-        for begin, end, number in self._runs(rows):
+        for begin, end, number in runs:
             places = rows[begin:end] - self._starts[number]
             # "clip" writes straight into `out`; the default mode goes through a copy.
             self._blocks[number].take(places, axis=0, out=values[begin:end], mode="clip")
@@ -179,9 +187,12 @@ class BlockMatrix:
         """(begin, end, block number) of the runs of ascending `rows` within one block."""
         if not len(rows):
             return []
-        last = bisect_right(self._starts, rows[-1]) - 1
-        if self._starts[last] <= rows[0]:
+        last = bisect_right(self._starts, int(rows[-1])) - 1
+        if self._starts[last] <= int(rows[0]):
             return [(0, len(rows), last)]
-        numbers = np.searchsorted(self._starts, rows, side="right") - 1
-        starts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(rows)]
-        return [(begin, end, int(numbers[begin])) for begin, end in pairwise(starts)]
+        cuts = [0, *rows.searchsorted(self._later_starts[:last]).tolist(), len(rows)]
+        return [
+            (begin, end, number)
+            for number, (begin, end) in enumerate(pairwise(cuts))
+            if begin < end
+        ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
-from headrace.engine.vectors.distances import normalised, similarities, top_k
+from headrace.engine.vectors.distances import normalised_query, top_k
 from headrace.engine.vectors.kernels import all_similarities, row_similarities_into
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
@@ -29,11 +29,6 @@ from headrace.model.vectors import (
 # Below this share of allowed rows in a block, those rows are scored alone: a chosen row
 # costs about 1.3 times a row of a whole block.
 _CHOSEN_SHARE = 3 / 4
-
-
-# Up to this many rows it is cheaper to gather them from all blocks and score them at once
-# than to call a kernel for each block: a call costs as much as copying some 100 rows.
-_GATHERED_ROWS_MAX = 128
 
 
 class DenseVectors:
@@ -99,7 +94,7 @@ class DenseVectors:
             raise WrongInput("Conversion between multi and regular vectors failed")
         if len(query) != self._vectors.dim:
             raise WrongVectorDimension(self._vectors.dim, len(query))
-        return normalised(query) if self._distance is Distance.COSINE else query
+        return normalised_query(query) if self._distance is Distance.COSINE else query
 
     def nearest(
         self,
@@ -144,11 +139,11 @@ class DenseVectors:
     def similarities(self, query: Vector, rows: Rows) -> FloatVector:
         """See `VectorStore.similarities`."""
         assert not isinstance(query, SparseVector)
-        if len(rows) <= _GATHERED_ROWS_MAX:
-            return similarities(query, self._vectors.gather(rows), self._distance)
         scored = np.empty(len(rows), dtype=np.float32)
         for begin, end, first_row, block in self._vectors.runs(rows):
-            places = rows[begin:end] - first_row
+            places = rows[begin:end]
+            if first_row:
+                places = places - first_row
             row_similarities_into(query, block, places, self._distance, scored[begin:end])
         return scored
 

@@ -9,12 +9,17 @@ These are Qdrant's definitions, in float32 as there.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector
 
 _NORM_SQUARED_MIN = float(np.finfo(np.float32).eps)
 _NORM_SQUARED_TOLERANCE = 1e-6
+
+# So many values are sorted as fast as their largest are found.
+_SORTED_VALUES_MAX = 256
 
 # Differences are made in pieces of about this many floats, to stay in the cache.
 _DIFFERENCE_FLOATS = 2**18
@@ -73,11 +78,20 @@ def normalised(vectors: FloatMatrix) -> FloatMatrix:
     return (vectors / lengths[..., np.newaxis]).astype(np.float32)
 
 
+def normalised_query(query: FloatVector) -> FloatVector:
+    """One vector, shape (dim,), scaled to length 1 by the same rule."""
+    norm_squared = float(query.dot(query))
+    is_kept = norm_squared < _NORM_SQUARED_MIN or abs(norm_squared - 1) <= _NORM_SQUARED_TOLERANCE
+    return query if is_kept else query / np.float32(math.sqrt(norm_squared))
+
+
 def top_k(values: FloatVector, k: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Positions of the k largest values, largest first; ties by position."""
-    if k < len(values):
-        nearest = np.argpartition(-values, k - 1)[:k] if k > 0 else np.empty(0, dtype=np.int64)
-    else:
-        nearest = np.arange(len(values))
-    order = np.lexsort((nearest, -values[nearest]))
-    return np.asarray(nearest[order], dtype=np.int64)
+    negative = -values
+    if len(values) <= max(k, _SORTED_VALUES_MAX):
+        return np.asarray(negative.argsort(kind="stable")[: max(k, 0)], dtype=np.int64)
+    if k <= 0:
+        return np.empty(0, dtype=np.int64)
+    nearest = negative.argpartition(k - 1)[:k]
+    nearest.sort()
+    return np.asarray(nearest[negative[nearest].argsort(kind="stable")], dtype=np.int64)

@@ -14,6 +14,11 @@ from headrace.engine.vectors.distances import similarities
 from headrace.engine.vectors.untyped_faiss import faiss
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector, Rows
 
+_pointer = faiss.swig_ptr
+_threads_max = faiss.omp_get_max_threads
+_inner_products_by_idx = faiss.fvec_inner_products_by_idx
+_l2sqr_by_idx = faiss.fvec_L2sqr_by_idx
+
 
 def row_similarities_into(
     query: FloatVector, vectors: FloatMatrix, rows: Rows, distance: Distance, out: FloatVector
@@ -30,20 +35,20 @@ def row_similarities_into(
     if distance is Distance.MANHATTAN:
         out[:] = similarities(query, vectors[rows], distance)
         return
-    is_product = distance in (Distance.COSINE, Distance.DOT)
-    kernel = faiss.fvec_inner_products_by_idx if is_product else faiss.fvec_L2sqr_by_idx
+    is_product = distance is not Distance.EUCLID
+    kernel = _inner_products_by_idx if is_product else _l2sqr_by_idx
     query, rows = np.ascontiguousarray(query), np.ascontiguousarray(rows, dtype=np.int64)
     # These kernels start a team of threads even for one query, so the team has to be one.
     # The setting is the calling thread's own; whoever uses FAISS beside us keeps his.
-    threads = faiss.omp_get_max_threads()
+    threads = _threads_max()
     if threads != 1:
         faiss.omp_set_num_threads(1)
     try:
         kernel(
-            faiss.swig_ptr(out),
-            faiss.swig_ptr(query),
-            faiss.swig_ptr(vectors),
-            faiss.swig_ptr(rows),
+            _pointer(out),
+            _pointer(query),
+            _pointer(vectors),
+            _pointer(rows),
             vectors.shape[1],
             1,
             len(rows),
@@ -59,7 +64,7 @@ def all_similarities(query: FloatVector, vectors: FloatMatrix, distance: Distanc
     """Similarity of a query to every row of a matrix, shape (n,); see above."""
     if distance is Distance.MANHATTAN:
         return similarities(query, vectors, distance)
-    is_product = distance in (Distance.COSINE, Distance.DOT)
+    is_product = distance is not Distance.EUCLID
     kernel = faiss.fvec_inner_products_ny if is_product else faiss.fvec_L2sqr_ny
     out = np.empty(len(vectors), dtype=np.float32)
     query = np.ascontiguousarray(query)

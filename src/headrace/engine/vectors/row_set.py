@@ -7,6 +7,7 @@ asked for. The count is exact.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.model.vectors import Mask, Rows
 
@@ -23,7 +24,7 @@ class RowSet:
         count: how many rows are in the set.
     """
 
-    __slots__ = ("_mask", "_rows", "count", "row_count")
+    __slots__ = ("_mask", "_packed", "_rows", "count", "row_count")
 
     def __init__(
         self, row_count: int, count: int, rows: Rows | None = None, mask: Mask | None = None
@@ -32,6 +33,7 @@ class RowSet:
         self.count = count
         self._rows = rows
         self._mask = mask
+        self._packed: NDArray[np.uint8] | None = None
 
     @classmethod
     def of_rows(cls, rows: Rows, row_count: int) -> RowSet:
@@ -52,8 +54,8 @@ class RowSet:
 
     @classmethod
     def all(cls, row_count: int) -> RowSet:
-        """Every row."""
-        return cls(row_count, row_count, mask=np.ones(row_count, dtype=np.bool_))
+        """Every row; takes no memory until it is changed into a list."""
+        return cls(row_count, row_count, mask=np.broadcast_to(np.True_, row_count))
 
     @property
     def rows(self) -> Rows:
@@ -71,6 +73,13 @@ class RowSet:
             mask[self._rows] = True
             self._mask = mask
         return self._mask
+
+    @property
+    def packed(self) -> NDArray[np.uint8]:
+        """The mask as bits, the lowest of a byte first; not to be changed."""
+        if self._packed is None:
+            self._packed = np.packbits(self.mask, bitorder="little")
+        return self._packed
 
     @property
     def is_listed(self) -> bool:
