@@ -15,16 +15,22 @@ REQUIRE_KAFKA = "HEADRACE_REQUIRE_KAFKA"
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of an Apache Kafka node that lives as long as the session."""
+def kafka_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaNode]:
+    """An Apache Kafka node that lives as long as the session; a test may restart it."""
     try:
         node = KafkaNode.start(tmp_path_factory.mktemp("kafka"))
     except KafkaNotRunnable as error:
         if os.environ.get(REQUIRE_KAFKA) == "1":
             pytest.fail(f"{REQUIRE_KAFKA}=1, but {error}")
         pytest.skip(str(error))
-    yield node.bootstrap_servers
+    yield node
     node.stop()
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap_servers(kafka_node: KafkaNode) -> str:
+    """The address of the session's Apache Kafka node."""
+    return kafka_node.bootstrap_servers
 
 
 @pytest.fixture(scope="session")

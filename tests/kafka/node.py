@@ -2,13 +2,16 @@
 
 Its jars come from Maven Central by the pom beside this file, once; they are kept in
 `target/`. One KRaft node, broker and controller in one JVM, is formatted and started on
-loopback, and killed at the end.
+loopback, and killed at the end. Kafka's own command-line tools come in the same jars.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import random
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import IO
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from headrace.demo.broker import LOOPBACK, free_port
+from headrace.demo.broker import LOOPBACK
 from headrace.demo.child_process import kill, start_bound
 
 FOLDER = Path(__file__).parent
@@ -25,7 +28,15 @@ CLUSTER_ID = "aGVhZHJhY2UtdGVzdHMtMQ"
 DOWNLOAD_TIMEOUT_S = 240
 FORMAT_TIMEOUT_S = 60
 START_TIMEOUT_S = 90
+TOOL_TIMEOUT_S = 120
 START_ATTEMPTS_MAX = 3
+# Below what Linux gives to outgoing connections, so that nobody, and not even a client that
+# tries to reach the node, takes the port of a node that is being restarted.
+PORTS = range(15_000, 30_000)
+
+CONSOLE_PRODUCER = "org.apache.kafka.tools.ConsoleProducer"
+CONSOLE_CONSUMER = "org.apache.kafka.tools.consumer.ConsoleConsumer"
+CONSUMER_GROUPS = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 
 # A small heap, the collector and compiler that start fastest: the node lives for minutes.
 JVM_FLAGS = (
@@ -71,9 +82,20 @@ class KafkaNode:
         bootstrap_servers: where clients connect, as `host:port`.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self._process = process
+    def __init__(self, jars: Path, folder: Path) -> None:
+        port, controller_port = unused_port(), unused_port()
         self.bootstrap_servers = f"{LOOPBACK}:{port}"
+        self._jars = jars
+        self._log = folder / "node.log"
+        self._properties = folder / "node.properties"
+        self._properties.write_text(
+            PROPERTIES.format(
+                host=LOOPBACK, port=port, controller_port=controller_port, data=folder / "data"
+            )
+        )
+        with self._log.open("wb") as log:
+            _format(jars, self._properties, log)
+        self._process = self._launch()
 
     @classmethod
     def start(cls, folder: Path) -> KafkaNode:
@@ -88,33 +110,29 @@ class KafkaNode:
         for attempt in range(START_ATTEMPTS_MAX):
             attempt_folder = folder / f"attempt-{attempt}"
             attempt_folder.mkdir()
-            node = cls._start_once(jars, attempt_folder)
-            if node is not None:
+            node = cls(jars, attempt_folder)
+            if node._answers_within(START_TIMEOUT_S):
                 return node
-            log = (attempt_folder / "node.log").read_text(errors="replace")
+            node.stop()
+            log = node._log.read_text(errors="replace")
         raise KafkaNotRunnable(f"The Kafka node did not start:\n{log[-4000:]}")
 
     def stop(self) -> None:
-        """Kill the node."""
+        """SIGKILL the node; its data stays."""
         kill(self._process)
 
-    @classmethod
-    def _start_once(cls, jars: Path, folder: Path) -> KafkaNode | None:
-        port, controller_port = free_port(), free_port()
-        properties = folder / "node.properties"
-        properties.write_text(
-            PROPERTIES.format(
-                host=LOOPBACK, port=port, controller_port=controller_port, data=folder / "data"
-            )
-        )
-        with (folder / "node.log").open("wb") as log:
-            _format(jars, properties, log)
-            java = _java(jars, "kafka.Kafka", str(properties))
-            node = cls(start_bound(java, stdout=log, stderr=log), port)
-        if node._answers_within(START_TIMEOUT_S):
-            return node
-        node.stop()
-        return None
+    def start_again(self) -> None:
+        """Start the stopped node where it was, over its data; it answers when this returns."""
+        self._process = self._launch()
+        if not self._answers_within(START_TIMEOUT_S):
+            self.stop()
+            log = self._log.read_text(errors="replace")
+            raise KafkaNotRunnable(f"The Kafka node did not start again:\n{log[-4000:]}")
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            java = _java(self._jars, "kafka.Kafka", str(self._properties))
+            return start_bound(java, stdout=log, stderr=log)
 
     def _answers_within(self, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
@@ -128,17 +146,39 @@ class KafkaNode:
         return False
 
 
-def consumer_groups(bootstrap_servers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Kafka's `kafka-consumer-groups` to its end."""
-    tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+def unused_port() -> int:
+    """A TCP port on loopback that nothing listens on, and that no connection will come from."""
+    for port in random.sample(PORTS, 1_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+    raise KafkaNotRunnable(f"no free port in {PORTS}")
+
+
+def run_tool(
+    main_class: str, bootstrap_servers: str, *arguments: str, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run one of Kafka's command-line tools to its end.
+
+    Args:
+        main_class: the tool's.
+        bootstrap_servers: the node's.
+        arguments: of the command line.
+        stdin: what is typed in.
+    """
     return subprocess.run(
-        _java(kafka_jars(), tool, "--bootstrap-server", bootstrap_servers, *arguments),
-        timeout=FORMAT_TIMEOUT_S,
-        stdin=subprocess.DEVNULL,
+        _java(kafka_jars(), main_class, "--bootstrap-server", bootstrap_servers, *arguments),
+        timeout=TOOL_TIMEOUT_S,
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def consumer_groups(bootstrap_servers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Kafka's `kafka-consumer-groups` to its end."""
+    return run_tool(CONSUMER_GROUPS, bootstrap_servers, *arguments)
 
 
 def kafka_jars() -> Path:
@@ -157,7 +197,7 @@ def kafka_jars() -> Path:
     digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
     jars = FOLDER / "target" / f"jars-{digest}"
     if not jars.is_dir():
-        unfinished = FOLDER / "target" / f"unfinished-{digest}-{free_port()}"
+        unfinished = FOLDER / "target" / f"unfinished-{digest}-{unused_port()}"
         _download(pom, unfinished)
         unfinished.rename(jars)
     return jars

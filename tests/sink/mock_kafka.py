@@ -23,10 +23,12 @@ _FLUSH_TIMEOUT_S: Final = 20.0
 # Kafka's numbers of requests and of errors.
 PRODUCE_REQUEST: Final = 0
 FETCH_REQUEST: Final = 1
+OFFSET_COMMIT_REQUEST: Final = 8
 HEARTBEAT_REQUEST: Final = 12
 TOPIC_AUTHORIZATION_FAILED: Final = 29
 INVALID_RECORD: Final = 87
 UNKNOWN_MEMBER_ID: Final = 25
+INVALID_COMMIT_OFFSET_SIZE: Final = 28
 
 
 class MockKafkaUnavailable(Exception):

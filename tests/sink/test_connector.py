@@ -357,6 +357,18 @@ class TestKafkaErrors:
             assert connector.status().state is TaskState.STOPPED
             kafka.set_up()
 
+    def test_offsets_that_were_not_committed_are_committed_later(self, kafka: MockKafka) -> None:
+        kafka.create_topic("topic")
+        target = MemoryTarget(c=2)
+        with running(kafka, target) as connector:
+            wait_until_read(connector, 0)
+            errors = [mock_kafka.INVALID_COMMIT_OFFSET_SIZE]
+            kafka.fail_next(mock_kafka.OFFSET_COMMIT_REQUEST, errors)
+            kafka.produce("topic", value(1))
+            wait_until_read(connector, 1)
+            # Nothing else is read that would move them.
+            wait_until(lambda: kafka.committed(SOURCE, "topic") == 1)
+
     def test_a_forbidden_topic_fails_the_task(self, kafka: MockKafka) -> None:
         kafka.create_topic("topic")
         kafka.fail_next(mock_kafka.FETCH_REQUEST, [mock_kafka.TOPIC_AUTHORIZATION_FAILED] * 100)

@@ -280,6 +280,14 @@ class Source:
             logger.warning(
                 "offsets of %s were not committed: %s", _names(kafka_offsets), error.str()
             )
+            self._save_again(kafka_offsets)
+
+    def _save_again(self, kafka_offsets: list[TopicPartition]) -> None:
+        """What was not committed is committed by the next `save`, even if nothing moves."""
+        for one in kafka_offsets:
+            standing = self._standings.get(self._partition(one.topic, one.partition))
+            if standing is not None:
+                standing.saved = None
 
     def _forget(self, partitions: Sequence[SourcePartition]) -> None:
         gone = set(partitions)
