@@ -210,7 +210,7 @@ def read_until(stop: threading.Event, collection: Collection, seed: int) -> int:
 
 
 def assert_indexes_equal_a_rebuild(view: View) -> None:
-    rebuilt = Segment.compacted(CONFIG, view).working_view()
+    rebuilt = Segment.compacted(view).working_view()
     storm = Storm(99)
 
     def ids(of: View, filter: Filter) -> list[Any]:

@@ -4,7 +4,7 @@
     source_positions.doc    how far each source has been taken, in all collections
     aliases.doc             the second names of collections
     settings-<name>.doc     what else the layer above keeps
-    collections/<name>/     one collection: collection.doc (its name and configuration), wal/
+    collections/<name>/     one collection: collection.doc (its name and first configuration), wal/
     snapshots/              copies of collections, see `engine.snapshot.store`
 
 A collection appears and disappears by one rename, so that a crash leaves it whole or
@@ -44,7 +44,7 @@ from headrace.engine.storage.lock import DirectoryLock
 from headrace.engine.storage.wal import Wal
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.model.aliases import AliasAction, AliasDescription
-from headrace.model.collection_changes import CollectionChange, changed_config
+from headrace.model.collection_changes import CollectionChange
 from headrace.model.collection_config import CollectionConfig
 from headrace.model.errors import (
     AlreadyExists,
@@ -57,6 +57,7 @@ from headrace.model.errors import (
     collection_not_found,
 )
 from headrace.model.operations import (
+    ChangeConfig,
     Operation,
     RewindSource,
     SourceOffset,
@@ -213,14 +214,8 @@ class Engine:
             UnknownVectorName: the change names a vector that the collection lacks.
             NoSpace, StorageFailed: nothing was changed.
         """
-        with self._changing:
-            self._check_open()
-            collection = self.collection(name)
-            config = changed_config(collection.config, change)
-            directory = self._directory / "collections" / collection_directory_name(collection.name)
-            document = CollectionDocument(collection.name, config)
-            write_document(directory / COLLECTION_DOCUMENT, document, self._ops)
-            collection.config = config
+        self._check_open()
+        self.collection(name).write(WriteBatch([ChangeConfig(change)]))
 
     def create_snapshot(self, collection_name: str) -> SnapshotDescription:
         """Store a snapshot of a collection, beside running writes; durable when it returns.

@@ -1,6 +1,7 @@
 """What can be changed in a collection after it was made, and what does that make of it?
 
-Hints, strict mode and metadata can; what stored vectors depend on cannot.
+Tuning, strict mode and metadata can, and vector names come and go; what stored vectors
+depend on cannot.
 """
 
 from __future__ import annotations
@@ -10,8 +11,13 @@ from typing import Any
 
 import msgspec
 
-from headrace.model.collection_config import CollectionConfig, SparseVectorParams, VectorParams
-from headrace.model.errors import UnknownVectorName
+from headrace.model.collection_config import (
+    CollectionConfig,
+    SparseVectorParams,
+    VectorParams,
+    same_space,
+)
+from headrace.model.errors import UnknownVectorName, WrongInput
 
 
 class VectorChange(msgspec.Struct, frozen=True):
@@ -60,6 +66,36 @@ def changed_config(config: CollectionConfig, change: CollectionChange) -> Collec
         optimizers_config=config.optimizers_config | change.optimizers_config,
         strict_mode_config=_merged(config.strict_mode_config, change.strict_mode_config),
         metadata=_without_nulls(_merged(config.metadata, change.metadata)),
+    )
+
+
+def config_with_vector(
+    config: CollectionConfig, name: str, params: VectorParams | SparseVectorParams
+) -> CollectionConfig:
+    """The configuration with one more vector name; as it is if the name is there.
+
+    Raises:
+        WrongInput: the name is there and means something else.
+    """
+    known = config.find_vector(name)
+    if known is not None:
+        if not same_space(known, params):
+            raise WrongInput(f"Vector `{name}` already exists with a different configuration")
+        return config
+    if isinstance(params, SparseVectorParams):
+        sparse_vectors = {**config.sparse_vectors, name: params}
+        return msgspec.structs.replace(config, sparse_vectors=sparse_vectors)
+    return msgspec.structs.replace(config, vectors={**config.vectors, name: params})
+
+
+def config_without_vector(config: CollectionConfig, name: str) -> CollectionConfig:
+    """The configuration without a vector name."""
+    return msgspec.structs.replace(
+        config,
+        vectors={known: params for known, params in config.vectors.items() if known != name},
+        sparse_vectors={
+            known: params for known, params in config.sparse_vectors.items() if known != name
+        },
     )
 
 

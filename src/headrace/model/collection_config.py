@@ -66,6 +66,25 @@ class SparseVectorParams(msgspec.Struct, frozen=True, omit_defaults=True):
     index: dict[str, Any] | None = None
     modifier: Modifier | None = None
 
+    @property
+    def datatype(self) -> Datatype:
+        """How the weights in the index are stored."""
+        return Datatype((self.index or {}).get("datatype") or Datatype.FLOAT32)
+
+
+def same_space(
+    one: VectorParams | SparseVectorParams, other: VectorParams | SparseVectorParams
+) -> bool:
+    """Whether vectors mean the same under both: all but what may be changed later is equal."""
+    return _space(one) == _space(other)
+
+
+def _space(params: VectorParams | SparseVectorParams) -> tuple[Any, ...]:
+    if isinstance(params, SparseVectorParams):
+        return (params.modifier or Modifier.NONE, params.datatype)
+    datatype = params.datatype or Datatype.FLOAT32
+    return (params.size, params.distance, datatype, params.multivector_config)
+
 
 class CollectionConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """A collection's configuration as its creator gave it; Qdrant's defaults fill the rest.
@@ -94,10 +113,14 @@ class CollectionConfig(msgspec.Struct, frozen=True, omit_defaults=True):
         Raises:
             UnknownVectorName: the collection has no such vector.
         """
-        params = self.vectors.get(name) or self.sparse_vectors.get(name)
+        params = self.find_vector(name)
         if params is None:
             raise UnknownVectorName(name)
         return params
+
+    def find_vector(self, name: str) -> VectorParams | SparseVectorParams | None:
+        """The parameters of one vector name, if the collection has it."""
+        return self.vectors.get(name) or self.sparse_vectors.get(name)
 
 
 class PayloadFieldType(StrEnum):

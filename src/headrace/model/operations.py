@@ -11,7 +11,12 @@ from enum import StrEnum
 
 import msgspec
 
-from headrace.model.collection_config import PayloadFieldSchema
+from headrace.model.collection_changes import CollectionChange
+from headrace.model.collection_config import (
+    PayloadFieldSchema,
+    SparseVectorParams,
+    VectorParams,
+)
 from headrace.model.filters import Filter
 from headrace.model.ids import PointId
 from headrace.model.vectors import VectorBatch, decode_array, encode_array
@@ -119,6 +124,39 @@ class DropPayloadIndex(msgspec.Struct, frozen=True, tag="drop_payload_index"):
     key: str
 
 
+class CreateVectorName(msgspec.Struct, frozen=True, tag="create_vector_name", omit_defaults=True):
+    """Add a vector name; no point has a vector of it. The same again is no change.
+
+    Attributes:
+        name: of the vector.
+        dense: its parameters, if it is dense or a multi-vector.
+        sparse: its parameters otherwise.
+    """
+
+    name: str
+    dense: VectorParams | None = None
+    sparse: SparseVectorParams | None = None
+
+    @property
+    def params(self) -> VectorParams | SparseVectorParams:
+        """The parameters, whichever they are."""
+        params = self.dense or self.sparse
+        assert params is not None
+        return params
+
+
+class DropVectorName(msgspec.Struct, frozen=True, tag="drop_vector_name"):
+    """Forget a vector name, if there is one, and its vector of every point."""
+
+    name: str
+
+
+class ChangeConfig(msgspec.Struct, frozen=True, tag="change_config"):
+    """Change a collection's configuration."""
+
+    change: CollectionChange
+
+
 class SourcePartition(msgspec.Struct, frozen=True, array_like=True):
     """One ordered stream that writes arrive from, such as a topic partition.
 
@@ -164,6 +202,9 @@ Operation = (
     | ClearPayload
     | CreatePayloadIndex
     | DropPayloadIndex
+    | CreateVectorName
+    | DropVectorName
+    | ChangeConfig
     | RewindSource
 )
 

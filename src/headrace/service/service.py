@@ -188,14 +188,6 @@ class Service:
         """How many points each collection has, by name."""
         return {name: self.points_count(name) for name in self.collection_names()}
 
-    def last_operation_id(self, collection_name: str) -> int:
-        """The seq_no of the newest log record of a collection.
-
-        Raises:
-            NotFound: no such collection.
-        """
-        return self._collection(collection_name).view.seq_no
-
     @property
     def directory(self) -> Path:
         """The data directory."""

@@ -31,6 +31,7 @@ from headrace.model.ids import parse_uuid
 from headrace.model.operations import (
     ClearPayload,
     CreatePayloadIndex,
+    CreateVectorName,
     DeletePayload,
     DeletePoints,
     DeleteVectors,
@@ -150,7 +151,15 @@ def check_write(limits: Limits, schema: Schema, operation: Operation) -> None:
 def is_consuming(operation: Operation) -> bool:
     """Whether an operation may take more memory and disk than it gives back."""
     return isinstance(
-        operation, (UpsertPoints, UpdateVectors, SetPayload, OverwritePayload, CreatePayloadIndex)
+        operation,
+        (
+            UpsertPoints,
+            UpdateVectors,
+            SetPayload,
+            OverwritePayload,
+            CreatePayloadIndex,
+            CreateVectorName,
+        ),
     )
 
 

@@ -494,16 +494,6 @@ REFUSED: list[tuple[str, str, Any, str, Any]] = [
     ),
     (
         "PUT",
-        "vectors/new",
-        {"dense": {"size": 4, "distance": "Dot"}},
-        "CreateVectorName",
-        qdrant.CreateVectorNameRequest(
-            vector_name="new",
-            dense_config=qdrant.DenseVectorCreationConfig(size=4, distance=qdrant.Distance.Dot),
-        ),
-    ),
-    (
-        "PUT",
         "vectors/dense",
         {"dense": {"size": 5, "distance": "Dot"}},
         "CreateVectorName",
@@ -511,13 +501,6 @@ REFUSED: list[tuple[str, str, Any, str, Any]] = [
             vector_name="dense",
             dense_config=qdrant.DenseVectorCreationConfig(size=5, distance=qdrant.Distance.Dot),
         ),
-    ),
-    (
-        "DELETE",
-        "vectors/dense",
-        None,
-        "DeleteVectorName",
-        qdrant.DeleteVectorNameRequest(vector_name="dense"),
     ),
 ]
 
@@ -542,6 +525,40 @@ def test_a_vector_name_that_is_there_may_be_made_again(fronts: Fronts, fresh: st
         assert made.status == models.UpdateStatus.COMPLETED
         gone = client.delete_vector_name(fresh, "none")
         assert gone.status == models.UpdateStatus.COMPLETED
+
+
+@pytest.mark.parametrize("by_grpc", [True, False])
+def test_vector_names_are_added_and_removed(fronts: Fronts, fresh: str, by_grpc: bool) -> None:
+    client, other = (fronts.grpc, fronts.rest) if by_grpc else (fronts.rest, fronts.grpc)
+    dense = models.DenseVectorNameConfig(
+        dense=models.DenseVectorConfig(
+            size=2,
+            distance=models.Distance.EUCLID,
+            multivector_config=models.MultiVectorConfig(
+                comparator=models.MultiVectorComparator.MAX_SIM
+            ),
+        )
+    )
+    sparse = models.SparseVectorNameConfig(
+        sparse=models.SparseVectorConfig(modifier=models.Modifier.IDF)
+    )
+    client.create_vector_name(fresh, "many", dense)
+    client.create_vector_name(fresh, "bag", sparse)
+    params = other.get_collection(fresh).config.params
+    assert isinstance(params.vectors, dict)
+    assert params.vectors["many"].multivector_config is not None
+    assert (params.sparse_vectors or {})["bag"].modifier == models.Modifier.IDF
+    bag = models.SparseVector(indices=[3], values=[1.0])
+    client.upsert(
+        fresh, [models.PointStruct(id=900, vector={"many": [[1.0, 2.0]], "bag": bag}, payload={})]
+    )
+    assert other.retrieve(fresh, [900], with_vectors=True)[0].vector == {
+        "many": [[1.0, 2.0]],
+        "bag": bag,
+    }
+    client.delete_vector_name(fresh, "many")
+    assert other.retrieve(fresh, [900], with_vectors=True)[0].vector == {"bag": bag}
+    assert "many" not in (other.get_collection(fresh).config.params.vectors or {})
 
 
 CLUSTER: dict[str, Callable[[QdrantClient, str], Any]] = {

@@ -83,3 +83,66 @@ def test_a_change_outlives_the_process(tmp_path: Path) -> None:
     reopened = Service.open(tmp_path)
     assert reopened.collection_config("c").metadata == {"a": 1}
     reopened.close()
+
+
+def test_a_vector_name_is_added_filled_and_removed(
+    rest: Rest, new_collection: Callable[..., str]
+) -> None:
+    path = f"/collections/{new_collection()}"
+    points = [{"id": 1, "vector": [1, 2, 3, 4]}, {"id": 2, "vector": [1, 2, 3, 4]}]
+    rest.result("PUT", f"{path}/points?wait=true", {"points": points})
+    added = {"dense": {"size": 2, "distance": "Dot", "hnsw_config": {"m": 3}}}
+    first = rest.result("PUT", f"{path}/vectors/a%20b?wait=true", added)
+    again = rest.result("PUT", f"{path}/vectors/a%20b?wait=true", added)
+    assert (first["status"], again["status"]) == ("completed", "completed")
+    assert again["operation_id"] > first["operation_id"]
+    shown = rest.result("GET", path)["config"]["params"]["vectors"]
+    assert shown["a b"] == {"size": 2, "distance": "Dot"}
+
+    vectors = {"points": [{"id": 1, "vector": {"a b": [5, 6]}}]}
+    rest.result("PUT", f"{path}/points/vectors?wait=true", vectors)
+    found = rest.result("POST", f"{path}/points/query", {"query": [1, 1], "using": "a b"})
+    assert [(hit["id"], hit["score"]) for hit in found["points"]] == [(1, 11.0)]
+
+    rest.result("DELETE", f"{path}/vectors/a%20b?wait=true")
+    rest.result("DELETE", f"{path}/vectors/a%20b?wait=true")
+    gone = rest.error("POST", f"{path}/points/query", {"query": [1, 1], "using": "a b"})
+    assert gone == (400, "Wrong input: Not existing vector name error: a b")
+    assert rest.result("GET", f"{path}/points/1")["vector"] == [1, 2, 3, 4]
+
+    rest.result("PUT", f"{path}/vectors/a%20b?wait=true", {"sparse": {"modifier": "idf"}})
+    assert rest.result("GET", path)["config"]["params"]["sparse_vectors"] == {
+        "a b": {"modifier": "idf"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "text"),
+    [
+        ("a", {"dense": {"size": 3, "distance": "Dot"}}, 400, "Wrong input: Vector `a` already"),
+        ("a", {"sparse": {}}, 400, "Wrong input: Vector `a` already exists with a different"),
+        ("b", {"dense": {"size": 0, "distance": "Dot"}}, 422, "Validation error in JSON body"),
+        ("b", {"dense": {"size": 2}}, 400, "Format error in JSON body: "),
+        ("b", {}, 400, "Format error in JSON body: data did not match any variant"),
+        ("b%3Ac", {"sparse": {}}, 422, "Validation error in path parameters: [vector_name: "),
+        ("b" * 201, {"sparse": {}}, 422, "Validation error in path parameters: [vector_name: "),
+    ],
+)
+def test_a_vector_name_that_does_not_fit_is_refused(
+    rest: Rest,
+    new_collection: Callable[..., str],
+    name: str,
+    body: Any,
+    status: int,
+    text: str,
+) -> None:
+    path = f"/collections/{new_collection(vectors={'a': {'size': 2, 'distance': 'Dot'}})}"
+    refused = rest.error("PUT", f"{path}/vectors/{name}", body)
+    assert refused[0] == status
+    assert refused[1].startswith(text)
+    assert list(rest.result("GET", path)["config"]["params"]["vectors"]) == ["a"]
+
+
+def test_a_vector_name_of_a_missing_collection_is_not_found(rest: Rest) -> None:
+    for method, body in (("PUT", {"sparse": {}}), ("DELETE", None)):
+        assert rest.error(method, "/collections/missing/vectors/a", body)[0] == 404

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from headrace.engine.collection.prepare import config_after
 from headrace.engine.payload.mutate import delete_payload_paths, set_payload
 from headrace.engine.query.mask import filter_rows, passing_set
 from headrace.engine.segment.ids import NO_ROW
@@ -22,12 +23,15 @@ from headrace.model.filters import Filter
 from headrace.model.ids import PointId
 from headrace.model.operations import (
     EMPTY_PAYLOAD,
+    ChangeConfig,
     ClearPayload,
     CreatePayloadIndex,
+    CreateVectorName,
     DeletePayload,
     DeletePoints,
     DeleteVectors,
     DropPayloadIndex,
+    DropVectorName,
     Operation,
     OverwritePayload,
     PointSelector,
@@ -80,6 +84,10 @@ def apply_operation(segment: Segment, operation: Operation) -> None:
             segment.set_schema(key, schema)
         case DropPayloadIndex(key):
             segment.set_schema(key, None)
+        case CreateVectorName() | DropVectorName() | ChangeConfig():
+            changed = config_after(operation, segment.config)
+            if changed is not segment.config:
+                segment.change_config(changed)
         case RewindSource(partition, next_offset):
             segment.rewind_source(partition, next_offset)
 

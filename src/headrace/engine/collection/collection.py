@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from headrace.engine.collection.apply import apply_operation
 from headrace.engine.collection.maintenance import Maintenance
-from headrace.engine.collection.prepare import prepare
+from headrace.engine.collection.prepare import prepare_batch
 from headrace.engine.payload_index.index import BuildProgress
 from headrace.engine.query.counts import count_points, indexed_points_count
 from headrace.engine.query.execute import QueryContext, run_query
@@ -104,11 +104,12 @@ class PinnedCheckpoint(NamedTuple):
 class _Ticket:
     """One writer's batch in the queue, and how it ended."""
 
-    __slots__ = ("batch", "body", "done", "error", "seq_no")
+    __slots__ = ("batch", "body", "config", "done", "error", "seq_no")
 
-    def __init__(self, batch: WriteBatch, body: bytes) -> None:
+    def __init__(self, batch: WriteBatch, body: bytes, config: CollectionConfig) -> None:
         self.batch = batch
         self.body = body
+        self.config = config
         self.seq_no = 0
         self.error: BaseException | None = None
         self.done = False
@@ -120,7 +121,7 @@ class Collection:
     Args:
         name: as its creator spelled it.
         directory: its own; holds the log.
-        config: what it was created with.
+        config: what it was created with; its checkpoint and log know what it is by now.
         maintenance: where checkpoints and compaction run.
         builder: where graphs are made.
         ops: the file operations of the log and the checkpoints.
@@ -136,7 +137,6 @@ class Collection:
         ops: FileOps = FILE_OPS,
     ) -> None:
         self.name = name
-        self.config = config
         self._segment = Segment(config, builder)
         self._wal = Wal.open(directory / WAL_DIRECTORY, create=False, ops=ops)
         self._queue: list[_Ticket] = []
@@ -190,11 +190,9 @@ class Collection:
             NoSpace, StorageFailed: the log could not be written; nothing was applied.
             Unavailable: the collection is closed.
         """
-        prepared = WriteBatch(
-            [prepare(operation, self.config) for operation in batch.operations],
-            batch.source_offsets,
-        )
-        ticket = _Ticket(prepared, encode_write_batch(prepared))
+        config = self.config
+        prepared = prepare_batch(batch, config)
+        ticket = _Ticket(prepared, encode_write_batch(prepared), config)
         with self._queue_lock:
             self._queue.append(ticket)
         with self._write_lock:
@@ -237,6 +235,10 @@ class Collection:
             ticket.done = True
 
     def _apply_and_append(self, seq_no: int, ticket: _Ticket) -> None:
+        if ticket.config is not self._segment.config:
+            # A vector name may have gone, or come again as another, since it was queued.
+            ticket.batch = prepare_batch(ticket.batch, self._segment.config)
+            ticket.body = encode_write_batch(ticket.batch)
         _apply(self._segment, seq_no, ticket.batch)
         try:
             self._wal.append(seq_no, ticket.body)
@@ -312,7 +314,9 @@ class Collection:
         with self._checkpoint_lock:
             self.checkpoint()
             manifest = self._checkpoints.pin()
-            pinned = PinnedCheckpoint(self.name, self.config, self._directory, manifest)
+            pinned = PinnedCheckpoint(
+                self.name, manifest.config or self.config, self._directory, manifest
+            )
         try:
             yield pinned
         finally:
@@ -357,7 +361,7 @@ class Collection:
         """Replace the segment by one without dead rows; writes wait for the end only."""
         started_at = time.monotonic()
         view = self._view
-        compacted = Segment.compacted(self.config, view)
+        compacted = Segment.compacted(view)
         with self._write_lock:
             written_since = self._wal.replay(view.seq_no)
         seq_no = catch_up(compacted, view.seq_no, written_since)
@@ -417,7 +421,7 @@ class Collection:
         while True:
             view = self._view
             try:
-                return run(QueryContext(self.name, self.config, view, find_view))
+                return run(QueryContext(self.name, view.config, view, find_view))
             except NotFound:
                 # An example id is looked up in the newest state: see `Segment.row_in`.
                 if view is self._view:
@@ -425,9 +429,8 @@ class Collection:
 
     def groups(self, query: Query, group_by: GroupBy, find_view: FindView) -> list[PointGroup]:
         """The results of a query by payload value; see `query`."""
-        return run_groups(
-            QueryContext(self.name, self.config, self._view, find_view), query, group_by
-        )
+        view = self._view
+        return run_groups(QueryContext(self.name, view.config, view, find_view), query, group_by)
 
     def facet(self, facet: Facet) -> list[FacetHit]:
         """The most frequent values of a field."""
@@ -435,7 +438,8 @@ class Collection:
 
     def matrix(self, request: MatrixRequest, find_view: FindView) -> list[MatrixRow]:
         """The nearest neighbours within a random sample."""
-        return run_matrix(QueryContext(self.name, self.config, self._view, find_view), request)
+        view = self._view
+        return run_matrix(QueryContext(self.name, view.config, view, find_view), request)
 
     def locate(self, point_id: PointId) -> tuple[View, int]:
         """The newest view and the row of a point in it, or NO_ROW."""
@@ -444,6 +448,11 @@ class Collection:
             row = view.row_of(point_id)
             if row != NO_ROW or view is self._view:
                 return view, row
+
+    @property
+    def config(self) -> CollectionConfig:
+        """The newest configuration."""
+        return self._view.config
 
     @property
     def view(self) -> View:
@@ -457,17 +466,17 @@ class Collection:
     def indexed_vectors_count(self) -> int:
         """How many vectors of stored points are in a graph."""
         view = self._view
-        stores = view.segment.indexed_stores().values()
+        stores = view.indexed_stores().values()
         return sum(store.indexed_vectors_count(view.live) for store in stores)
 
     def is_indexing(self) -> bool:
         """Whether graphs are made, or wait for it."""
-        stores = self._view.segment.indexed_stores().values()
+        stores = self._view.indexed_stores().values()
         return any(store.pending_work() is not None for store in stores)
 
     def index_error(self) -> str | None:
         """Why the last graph could not be made, if so; the vectors are searched exactly."""
-        for name, store in self._view.segment.indexed_stores().items():
+        for name, store in self._view.indexed_stores().items():
             if store.build_error is not None:
                 return f"indexing vector '{name}' failed: {store.build_error}"
         return None

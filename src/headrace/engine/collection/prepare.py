@@ -14,6 +14,11 @@ import msgspec
 from headrace.engine.filter.text import text_pipeline
 from headrace.engine.payload_index.conditions import check_size
 from headrace.engine.vectors.distances import normalised
+from headrace.model.collection_changes import (
+    changed_config,
+    config_with_vector,
+    config_without_vector,
+)
 from headrace.model.collection_config import (
     CollectionConfig,
     PayloadFieldType,
@@ -21,19 +26,53 @@ from headrace.model.collection_config import (
 )
 from headrace.model.errors import BadRequest, InvalidVector, WrongVectorDimension
 from headrace.model.operations import (
+    ChangeConfig,
     CreatePayloadIndex,
+    CreateVectorName,
     DeletePayload,
     DeleteVectors,
     DropPayloadIndex,
+    DropVectorName,
     Operation,
     PointSelector,
     RewindSource,
     SetPayload,
     UpdateVectors,
     UpsertPoints,
+    WriteBatch,
 )
 from headrace.model.payload_path import parse_payload_path
 from headrace.model.vectors import DenseBatch, Distance, MultiBatch, SparseBatch, VectorBatch
+
+
+def prepare_batch(batch: WriteBatch, config: CollectionConfig) -> WriteBatch:
+    """The batch as it is logged; its operations see the configuration that earlier ones make.
+
+    Raises: as `prepare`.
+    """
+    operations = []
+    for operation in batch.operations:
+        operations.append(prepare(operation, config))
+        config = config_after(operation, config)
+    return WriteBatch(operations, batch.source_offsets)
+
+
+def config_after(operation: Operation, config: CollectionConfig) -> CollectionConfig:
+    """The configuration after an operation: the same object if that changes nothing of it.
+
+    Raises:
+        WrongInput: a vector name is there and means something else.
+        UnknownVectorName: a change names a vector that the collection lacks.
+    """
+    match operation:
+        case CreateVectorName(name=name):
+            return config_with_vector(config, name, operation.params)
+        case DropVectorName(name=name) if config.find_vector(name) is not None:
+            return config_without_vector(config, name)
+        case ChangeConfig(change=change):
+            return changed_config(config, change)
+        case _:
+            return config
 
 
 def prepare(operation: Operation, config: CollectionConfig) -> Operation:
@@ -68,6 +107,8 @@ def prepare(operation: Operation, config: CollectionConfig) -> Operation:
             return msgspec.structs.replace(operation, key=str(parse_payload_path(key)))
         case DropPayloadIndex(key=key):
             return msgspec.structs.replace(operation, key=str(parse_payload_path(key)))
+        case CreateVectorName() | DropVectorName() | ChangeConfig():
+            config_after(operation, config)
         case RewindSource():
             pass
         case _:

@@ -60,7 +60,6 @@ class ReadOnlyCollection(Collection):
         ops: FileOps = FILE_OPS,
     ) -> None:
         self.name = name
-        self.config = config
         self._checkpoint_lock = threading.RLock()
         self._segment = _load(directory, config, builder, ops)
         self._view = self._segment.working_view()

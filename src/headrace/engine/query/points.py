@@ -37,7 +37,7 @@ class RowPoint:
 
     def has_vector(self, name: str) -> bool:
         """Whether the point has a vector of this name; False for unknown names."""
-        store = self._view.segment.stores.get(name)
+        store = self._view.stores.get(name)
         return store is not None and store.get(self._row) is not None
 
 
@@ -63,7 +63,7 @@ class ViewPoints:
 
     def rows_with_vector(self, name: str) -> RowSet:
         """See `PointsReader`."""
-        store = self._view.segment.stores.get(name)
+        store = self._view.stores.get(name)
         if store is None:
             return RowSet.none(self._view.row_count)
         return RowSet.of_mask(store.present(self._view.row_count))

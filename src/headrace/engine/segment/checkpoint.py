@@ -11,7 +11,7 @@ files that nothing names are removed. The bytes are described in
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,9 @@ from headrace.engine.storage.files import read_document, write_document
 from headrace.engine.vector_index.graph_file import open_graph_file, write_graph_file
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.engine.vector_index.sealed_range import SealedRange
+from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.stored import StoredArray
-from headrace.model.collection_config import PayloadFieldSchema
+from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
 from headrace.model.errors import CorruptFile
 from headrace.model.operations import SourceOffset
 
@@ -83,6 +84,8 @@ class Manifest(msgspec.Struct, frozen=True):
         schema: the payload indexes.
         source_offsets: how far each source partition has been taken.
         graphs: by vector name, the graphs over its rows, in row order.
+        config: the collection's; None in checkpoints of versions that kept it in
+            `collection.doc` alone.
     """
 
     generation: int
@@ -95,6 +98,7 @@ class Manifest(msgspec.Struct, frozen=True):
     schema: dict[str, PayloadFieldSchema]
     source_offsets: list[SourceOffset]
     graphs: dict[str, list[DataFileRef]] = {}
+    config: CollectionConfig | None = None
 
     def files(self) -> Iterator[DataFileRef]:
         """Every data file it names."""
@@ -130,6 +134,9 @@ class Checkpoints:
         self._groups: list[GroupState] = []
         self._generation = 0
         self._pinned: list[Manifest] = []
+        # Of these the newest checkpoint holds the rows: a name that was dropped and added
+        # again has another store.
+        self._stores: Mapping[str, VectorStore] = {}
         # The graphs that the newest checkpoint holds, by identity: they never change.
         self._graph_files: dict[SealedRange, DataFileRef] = {}
 
@@ -155,14 +162,19 @@ class Checkpoints:
             refs = {ref.name: ref for ref in manifest.array_files()}
             mapped = pool.map(lambda ref: map_data_file(self._directory, ref), refs.values())
             contents = dict(zip(refs, mapped, strict=True))
+        if manifest.config is not None:
+            segment.adopt_config(manifest.config)
         table: PayloadTable = []
         for group in manifest.payloads:
             table.extend(mapped_chunks(contents[group.file.name], group.row_count))
-        for name, (array, _) in segment.stored_arrays().items():
+        for name, (array, length) in segment.stored_arrays().items():
             stretches = manifest.arrays.get(name)
             if stretches is None:
                 raise CorruptFile(str(self._manifest_path), 0, f"the array {name}", "none")
-            array.load([contents[stretch.file.name] for stretch in stretches])
+            begin = manifest.row_count if length is None else 0
+            if stretches:
+                begin = stretches[0].begin
+            array.load([contents[stretch.file.name] for stretch in stretches], begin)
         segment.load_state(
             StoredState(
                 manifest.seq_no,
@@ -178,13 +190,14 @@ class Checkpoints:
             self._load_graphs(segment.indexed_stores()[name], graph_refs, manifest.row_count)
         self._manifest = manifest
         self._generation = manifest.generation
+        self._stores = segment.stores
         self._groups = group_states(table, manifest.row_count)
 
     def lacks_graphs(self, view: View) -> bool:
         """Whether there are graphs that the newest checkpoint does not hold."""
         return any(
             sealed not in self._graph_files
-            for store in view.segment.indexed_stores().values()
+            for store in view.indexed_stores().values()
             for sealed in store.ranges
             if sealed.row_end <= view.row_count
         )
@@ -220,6 +233,8 @@ class Checkpoints:
         if not self._directory.exists():
             self._make_directory()
         before = self._manifest or _NOTHING
+        kept_stores: set[str | None] = {None}
+        kept_stores |= {n for n, store in view.stores.items() if self._stores.get(n) is store}
         self._generation += 1
         writer = _Writer(self._directory, view, self._generation, self._ops)
         try:
@@ -230,8 +245,12 @@ class Checkpoints:
                 seq_no=view.seq_no,
                 row_count=view.row_count,
                 arrays={
-                    name: writer.stretches(name, stored, before.arrays.get(name, []))
-                    for name, stored in view.segment.stored_arrays().items()
+                    name: writer.stretches(
+                        name,
+                        stored,
+                        before.arrays.get(name, []) if _owner(name) in kept_stores else [],
+                    )
+                    for name, stored in view.stored_arrays().items()
                 },
                 versions=writer.file("versions", [view.segment.versions.view(view.row_count)]),
                 live=writer.file("live", [np.packbits(view.live, bitorder="little")]),
@@ -239,6 +258,7 @@ class Checkpoints:
                 schema=dict(view.schema),
                 source_offsets=[SourceOffset(*item) for item in view.source_offsets.items()],
                 graphs={name: list(files.values()) for name, files in graphs.items()},
+                config=view.config,
             )
             self._sync_directory()
             write_document(self._manifest_path, manifest, self._ops)
@@ -246,7 +266,7 @@ class Checkpoints:
             for name in writer.written:
                 remove_data_file(self._directory / name, self._ops)
             raise
-        self._manifest, self._groups = manifest, groups
+        self._manifest, self._groups, self._stores = manifest, groups, view.stores
         self._graph_files = {
             sealed: ref for files in graphs.values() for sealed, ref in files.items()
         }
@@ -318,7 +338,7 @@ class _Writer:
                 for sealed in store.ranges
                 if sealed.row_end <= self._view.row_count
             }
-            for name, store in self._view.segment.indexed_stores().items()
+            for name, store in self._view.indexed_stores().items()
         }
 
     def _graph(self, sealed: SealedRange, dim: int) -> DataFileRef:
@@ -334,7 +354,7 @@ class _Writer:
         """The stretches of an array: those that stay, and one of all that is new or merged."""
         end = self._view.row_count if stored.length is None else stored.length
         kept = list(before)
-        begin = _length(kept)
+        begin = _length(kept) if kept else stored.array.begin
         while kept and kept[-1].end - kept[-1].begin < _STRETCH_RATIO * (end - begin):
             begin = kept.pop().begin
         if begin < end:
@@ -355,6 +375,12 @@ class _Writer:
                 stored.append(PayloadGroup(sum(group.lengths), ref))
         assert all(group.row_count == GROUP_ROWS for group in stored[:-1])
         return stored
+
+
+def _owner(array_name: str) -> str | None:
+    """The vector name that an array belongs to; None if it is of no vector name."""
+    kind, _, rest = array_name.partition("/")
+    return rest.rpartition("/")[0] if kind == "vectors" else None
 
 
 def _length(stretches: list[Stretch]) -> int:

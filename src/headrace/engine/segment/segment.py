@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,19 +25,27 @@ from headrace.engine.payload_index.row_set_cache import RowSetCache
 from headrace.engine.segment.ids import NO_ROW, IdIndex, RowIds
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
+from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vectors.arrays import GrowingArray
 from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.multi import MultiVectors
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.sparse import SparseVectors
 from headrace.engine.vectors.stored import StoredArray
-from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
+from headrace.model.collection_config import (
+    CollectionConfig,
+    PayloadFieldSchema,
+    SparseVectorParams,
+    VectorParams,
+)
 from headrace.model.errors import UnknownVectorName
 from headrace.model.ids import PointId, point_id_order
 from headrace.model.operations import PayloadJson, SourcePartition
 from headrace.model.vectors import Mask, Rows, Vector, VectorBatch
 
 _COMPACTED_ROWS_PER_STEP = 16_384
+
+Name = TypeVar("Name")
 
 PayloadSchema = Mapping[str, PayloadFieldSchema]
 
@@ -55,6 +63,8 @@ class View:
         payloads: the payloads by row.
         changes: which changes of payloads it shows.
         source_offsets: how far each source partition has been taken.
+        config: the collection's configuration.
+        stores: the vectors, by vector name.
         segment: where rows are read.
     """
 
@@ -66,6 +76,8 @@ class View:
     payloads: PayloadTable
     changes: ChangeMark
     source_offsets: Mapping[SourcePartition, int]
+    config: CollectionConfig
+    stores: Mapping[str, VectorStore]
     segment: Segment
 
     @cached_property
@@ -115,11 +127,22 @@ class View:
         Raises:
             UnknownVectorName: the collection has none of that name.
         """
-        return self.segment.store(name)
+        try:
+            return self.stores[name]
+        except KeyError:
+            raise UnknownVectorName(name) from None
 
     def vector_names(self) -> list[str]:
         """All vector names of the collection."""
-        return list(self.segment.stores)
+        return list(self.stores)
+
+    def indexed_stores(self) -> dict[str, IndexedVectors]:
+        """The stores that have graphs, by vector name."""
+        return _indexed(self.stores)
+
+    def stored_arrays(self) -> dict[str, StoredArray]:
+        """The append-only arrays that a checkpoint keeps, by name."""
+        return _stored_arrays(self.segment.row_ids, self.stores)
 
     def shows(self, row: int) -> bool:
         """Whether the row holds a point in this view."""
@@ -135,6 +158,9 @@ class _Savepoint(NamedTuple):
     schema: dict[str, PayloadFieldSchema]
     payloads: PayloadTable
     source_offsets: dict[SourcePartition, int]
+    config: CollectionConfig
+    stores: dict[str, VectorStore]
+    dropped: list[VectorStore]
     killed_rows: list[Rows]
     replaced_rows: dict[PointId, int]
     replaced_versions: list[tuple[Rows, np.ndarray[tuple[int], np.dtype[np.uint64]]]]
@@ -173,15 +199,9 @@ class Segment:
         self.row_ids = RowIds()
         self.id_index = IdIndex()
         self.versions: GrowingArray[np.uint64] = GrowingArray(np.uint64)
-        self.stores: dict[str, VectorStore] = {
-            name: MultiVectors(params)
-            if params.is_multi
-            else IndexedVectors(params, config, builder)
-            for name, params in config.vectors.items()
-        }
-        self.stores.update(
-            (name, SparseVectors(params)) for name, params in config.sparse_vectors.items()
-        )
+        self.config = config
+        # Replaced as a whole when a name comes or goes: views keep the one they have.
+        self.stores: dict[str, VectorStore] = {}
         self._live: GrowingArray[np.bool_] = GrowingArray(np.bool_)
         self._payloads = PayloadStore()
         self._changes = ChangeLog()
@@ -191,8 +211,11 @@ class Segment:
         self._schema: dict[str, PayloadFieldSchema] = {}
         self._source_offsets: dict[SourcePartition, int] = {}
         self._savepoints: list[_Savepoint] = []
+        # Their work is given up once readers see that the names are gone.
+        self._dropped: list[VectorStore] = []
         self._seq_no = 0
         self._begun_seq_no = 0
+        self.adopt_config(config)
 
     @property
     def begun_seq_no(self) -> int:
@@ -202,24 +225,17 @@ class Segment:
         """
         return self._begun_seq_no
 
-    def store(self, name: str) -> VectorStore:
-        """The store of one vector name; raises UnknownVectorName."""
-        try:
-            return self.stores[name]
-        except KeyError:
-            raise UnknownVectorName(name) from None
-
     @classmethod
-    def compacted(cls, config: CollectionConfig, view: View) -> Segment:
+    def compacted(cls, view: View) -> Segment:
         """A new segment that shows what `view` shows, without its dead rows."""
-        segment = cls(config, view.segment._builder)
+        segment = cls(view.config, view.segment._builder)
         segment.begin(view.seq_no)
         live_rows = np.flatnonzero(view.live)
         for begin in range(0, len(live_rows), _COMPACTED_ROWS_PER_STEP):
             rows = live_rows[begin : begin + _COMPACTED_ROWS_PER_STEP]
             new_rows = segment.append(
                 view.segment.row_ids.get_many(rows),
-                {name: store.read(rows) for name, store in view.segment.stores.items()},
+                {name: store.read(rows) for name, store in view.stores.items()},
                 [view.payload(row) for row in rows.tolist()],
             )
             segment.versions.buffer[new_rows] = view.segment.versions.view(view.row_count)[rows]
@@ -227,15 +243,14 @@ class Segment:
         segment._source_offsets = dict(view.source_offsets)
         segment.end_batches()
         for name, store in segment.indexed_stores().items():
-            old = view.segment.indexed_stores()[name]
-            store.adopt_renumbered(old, live_rows)
+            store.adopt_renumbered(view.indexed_stores()[name], live_rows)
         return segment
 
     # Graphs
 
     def indexed_stores(self) -> dict[str, IndexedVectors]:
         """The stores that have graphs, by vector name."""
-        return {n: store for n, store in self.stores.items() if isinstance(store, IndexedVectors)}
+        return _indexed(self.stores)
 
     def published(self, view: View) -> None:
         """Have graphs made, where that is worth it, now that readers have this view."""
@@ -251,11 +266,24 @@ class Segment:
 
     def stored_arrays(self) -> dict[str, StoredArray]:
         """The append-only arrays that a checkpoint keeps, by name."""
-        arrays = {f"ids/{name}": stored for name, stored in self.row_ids.stored_arrays().items()}
-        for vector_name, store in self.stores.items():
-            for name, stored in store.stored_arrays().items():
-                arrays[f"vectors/{vector_name}/{name}"] = stored
-        return arrays
+        return _stored_arrays(self.row_ids, self.stores)
+
+    def adopt_config(self, config: CollectionConfig) -> None:
+        """Take another configuration; for a segment without rows."""
+        assert not self._row_count
+        self.config = config
+        self.stores = {name: self._new_store(params) for name, params in config.vectors.items()}
+        self.stores |= {
+            name: self._new_store(params) for name, params in config.sparse_vectors.items()
+        }
+
+    def _new_store(self, params: VectorParams | SparseVectorParams) -> VectorStore:
+        """A store for vectors of rows that are still to be written."""
+        if isinstance(params, SparseVectorParams):
+            return SparseVectors(params)
+        if params.is_multi:
+            return MultiVectors(params)
+        return IndexedVectors(params, self.config, self._builder, self._row_count)
 
     def load_state(self, state: StoredState) -> None:
         """Take the rest of a checkpoint, once the arrays of an empty segment are loaded."""
@@ -265,8 +293,8 @@ class Segment:
         self._schema = state.schema
         self._source_offsets = state.source_offsets
         self._payloads.load(state.payloads)
-        self.versions.load([state.versions.data])
-        self._live.load([state.live.data])
+        self.versions.load([state.versions.data], 0)
+        self._live.load([state.live.data], 0)
         self.id_index.load(self.row_ids, np.flatnonzero(state.live))
         for vector_name, store in self.stores.items():
             prefix = f"vectors/{vector_name}/"
@@ -289,6 +317,9 @@ class Segment:
                 self._schema.copy(),
                 self._payloads.snapshot(),
                 self._source_offsets.copy(),
+                self.config,
+                self.stores,
+                self._dropped.copy(),
                 [],
                 {},
                 [],
@@ -312,11 +343,18 @@ class Segment:
         self._source_offsets = savepoint.source_offsets
         # What is shown next must not claim the log record of a batch that never got one.
         self._seq_no = savepoint.seq_no
+        if self.config is not savepoint.config:
+            self.config, self.stores = savepoint.config, savepoint.stores
+            self._dropped = savepoint.dropped
+            self._settle_stores()
         self._savepoints.pop()
 
     def end_batches(self) -> None:
         """Forget how to take the batches back; call it once readers see them."""
         self._savepoints.clear()
+        for store in _indexed(dict(enumerate(self._dropped))).values():
+            store.give_up()
+        self._dropped.clear()
         self.id_index.fold_if_grown()
 
     def working_view(self) -> View:
@@ -330,6 +368,8 @@ class Segment:
             payloads=self._payloads.snapshot(),
             changes=self._changes.mark(),
             source_offsets=self._source_offsets.copy(),
+            config=self.config,
+            stores=self.stores,
             segment=self,
         )
 
@@ -399,6 +439,22 @@ class Segment:
         else:
             self._schema[payload_path] = schema
 
+    def change_config(self, config: CollectionConfig) -> None:
+        """Take a configuration whose vector names may be others; new ones have no vectors."""
+        self.config = config
+        names = [*config.vectors, *config.sparse_vectors]
+        self._dropped += [store for name, store in self.stores.items() if name not in names]
+        self.stores = {
+            name: self.stores.get(name) or self._new_store(config.vector_params(name))
+            for name in names
+        }
+        self._settle_stores()
+
+    def _settle_stores(self) -> None:
+        """Have the graphs follow the configuration."""
+        for name, store in self.indexed_stores().items():
+            store.settings = IndexSettings.from_config(self.config.vectors[name], self.config)
+
     def set_source_offset(self, partition: SourcePartition, next_offset: int) -> None:
         """Remember how far a source partition has been taken; never moves back."""
         taken = self._source_offsets.get(partition, 0)
@@ -446,6 +502,18 @@ class Segment:
         self._live.buffer[rows] = False
         self._live_count -= len(rows)
         self._savepoints[-1].killed_rows.append(rows)
+
+
+def _indexed(stores: Mapping[Name, VectorStore]) -> dict[Name, IndexedVectors]:
+    return {name: store for name, store in stores.items() if isinstance(store, IndexedVectors)}
+
+
+def _stored_arrays(row_ids: RowIds, stores: Mapping[str, VectorStore]) -> dict[str, StoredArray]:
+    arrays = {f"ids/{name}": stored for name, stored in row_ids.stored_arrays().items()}
+    for vector_name, store in stores.items():
+        for name, stored in store.stored_arrays().items():
+            arrays[f"vectors/{vector_name}/{name}"] = stored
+    return arrays
 
 
 def read_vectors(view: View, row: int, names: Sequence[str]) -> dict[str, Vector]:

@@ -218,7 +218,8 @@ def _finish(reader: ArchiveReader, making: Path, name: str, ops: FileOps) -> Res
         manifest = checkpoints.read_manifest()
         _check_files(making / DATA_DIRECTORY, manifest)
         check_lengths(making / MANIFEST_NAME, manifest)
-        checkpoints.load_into(Segment(document.config, builder))
+        segment = Segment(document.config, builder)
+        checkpoints.load_into(segment)
     except CorruptFile as error:
         member = str(Path(error.path).relative_to(making))
         raise InvalidSnapshot(
@@ -230,13 +231,13 @@ def _finish(reader: ArchiveReader, making: Path, name: str, ops: FileOps) -> Res
         # Checksums do not keep a stranger from writing nonsense; whatever it breaks, it is his.
         raise InvalidSnapshot(reader.path, 0, "a collection that loads", repr(error)) from error
     if document.name != name:
-        document = CollectionDocument(name, document.config)
+        document = CollectionDocument(name, segment.config)
         write_document(making / COLLECTION_DOCUMENT, document, ops)
     Wal.create(making / WAL_DIRECTORY, first_seq_no=manifest.seq_no + 1, ops=ops).close()
     with _reported("syncing", making):
         ops.fsync_dir(making)
     taken = {offset.partition: offset.next_offset for offset in manifest.source_offsets}
-    return RestoredCollection(document.config, taken)
+    return RestoredCollection(segment.config, taken)
 
 
 def _check_files(data: Path, manifest: Manifest) -> None:
@@ -259,7 +260,7 @@ def check_lengths(path: Path, manifest: Manifest) -> None:
     if found != expected:
         raise CorruptFile(str(path), 0, f"lengths {expected}", f"{found}")
     for name, stretches in manifest.arrays.items():
-        ends = [0, *(stretch.end for stretch in stretches)]
+        ends = [stretches[0].begin if stretches else 0, *(stretch.end for stretch in stretches)]
         if [stretch.begin for stretch in stretches] != ends[:-1] or ends != sorted(set(ends)):
             raise CorruptFile(str(path), 0, f"the array {name} without gaps", f"{stretches}")
 

@@ -234,9 +234,8 @@ class _CollectionRepair:
     def _from_checkpoint(self, manifest: Manifest) -> RepairedCollection:
         data = self._new / DATA_DIRECTORY
         self._ops.mkdir(data)
-        salvaged = salvage(
-            manifest, self._document.config, self._old / DATA_DIRECTORY, data, self._ops
-        )
+        config = manifest.config or self._document.config
+        salvaged = salvage(manifest, config, self._old / DATA_DIRECTORY, data, self._ops)
         for ref in {ref.name: ref for ref in salvaged.kept_files}.values():
             _copy(self._old / DATA_DIRECTORY / ref.name, data / ref.name, self._ops)
         write_document(self._new / MANIFEST_NAME, salvaged.manifest, self._ops)

@@ -65,12 +65,17 @@ class IndexedVectors(DenseVectors):
         params: of the vector name.
         config: of the collection.
         builder: of the engine.
+        begin: the first row that may have a vector.
     """
 
     def __init__(
-        self, params: VectorParams, config: CollectionConfig, builder: IndexBuilder
+        self,
+        params: VectorParams,
+        config: CollectionConfig,
+        builder: IndexBuilder,
+        begin: int = 0,
     ) -> None:
-        super().__init__(params)
+        super().__init__(params, begin)
         self.settings = IndexSettings.from_config(params, config)
         self._builder = builder
         self._ranges: tuple[SealedRange, ...] = ()
@@ -167,9 +172,14 @@ class IndexedVectors(DenseVectors):
         """How many vectors of live rows are in sealed ranges."""
         return sum(sealed.live_count(live) for sealed in self._ranges)
 
+    def give_up(self) -> None:
+        """Have no more built, and the running build end soon."""
+        self._closing.set()
+        self._progress = None
+
     def close(self) -> None:
         """Give up the running build, and wait until it no longer reads the vectors."""
-        self._closing.set()
+        self.give_up()
         with self._building:
             self._progress = None
 

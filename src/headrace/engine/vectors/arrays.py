@@ -62,8 +62,11 @@ class GrowingArray(Generic[Scalar]):
         """See `AppendOnlyArray`."""
         return [self.view(end)[begin:]]
 
-    def load(self, pieces: list[memoryview]) -> None:
+    begin = 0
+
+    def load(self, pieces: list[memoryview], begin: int) -> None:
         """See `AppendOnlyArray`; copies, since the array will grow."""
+        assert begin == 0
         stored = [np.frombuffer(piece, dtype=self._buffer.dtype) for piece in pieces]
         length = sum(len(piece) for piece in stored)
         self.reserve(length)
@@ -80,17 +83,19 @@ class BlockMatrix:
 
     Args:
         dim: floats per row.
+        begin: the first row that can be written; the rows before it take no room.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, begin: int = 0) -> None:
         self.dim = dim
+        self.begin = begin
         rows = _BLOCK_BYTES // (4 * dim)
         self.block_rows = int(np.clip(1 << rows.bit_length() - 1, _BLOCK_ROWS_MIN, _BLOCK_ROWS_MAX))
         # A block is listed before its start: a reader never finds a start without a block.
         self._blocks: list[FloatMatrix] = []
         self._starts: list[int] = []
         self._later_starts: Rows = np.empty(0, dtype=np.int64)
-        self._end = 0
+        self._end = begin
 
     def adopt(self, block: FloatMatrix) -> None:
         """Take rows that are stored already, such as a mapped file, as the next block.
@@ -109,22 +114,30 @@ class BlockMatrix:
         return self._end
 
     def parts(self, begin: int, end: int) -> list[FloatMatrix]:
-        """See `AppendOnlyArray`."""
-        return [
+        """See `AppendOnlyArray`; zeros where no row was reserved."""
+        found = [
             block[max(0, begin - first) :]
             for first, block in self.slices(end)
             if first + len(block) > begin
         ]
+        missing = end - begin - sum(len(part) for part in found)
+        zeros = np.zeros((min(missing, self.block_rows), self.dim), dtype=np.float32)
+        while missing > 0:
+            found.append(zeros[:missing])
+            missing -= len(zeros)
+        return found
 
-    def load(self, pieces: list[memoryview]) -> None:
+    def load(self, pieces: list[memoryview], begin: int) -> None:
         """See `AppendOnlyArray`; the pieces become blocks as they are."""
+        assert not self._blocks
+        self.begin = self._end = begin
         for piece in pieces:
             self.adopt(np.frombuffer(piece, dtype=np.float32).reshape(-1, self.dim))
 
     def reserve(self, rows: int) -> None:
         """Make room for rows below `rows`."""
         while self._end < rows:
-            block_rows = max(self.block_rows, _BLOCK_GROWTH * self._end)
+            block_rows = max(self.block_rows, _BLOCK_GROWTH * (self._end - self.begin))
             self.adopt(np.zeros((block_rows, self.dim), dtype=np.float32))
 
     def write(self, rows: Rows, values: FloatMatrix) -> None:

@@ -36,11 +36,12 @@ class DenseVectors:
 
     Args:
         params: size and distance.
+        begin: the first row that may have a vector.
     """
 
-    def __init__(self, params: VectorParams) -> None:
+    def __init__(self, params: VectorParams, begin: int = 0) -> None:
         self._distance = params.distance
-        self._vectors = BlockMatrix(params.size)
+        self._vectors = BlockMatrix(params.size, begin)
         self._present: GrowingArray[np.bool_] = GrowingArray(np.bool_)
 
     @property

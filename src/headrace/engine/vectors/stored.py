@@ -15,11 +15,20 @@ from numpy.typing import NDArray
 class AppendOnlyArray(Protocol):
     """An array whose elements never change once written."""
 
+    @property
+    def begin(self) -> int:
+        """The first element that is kept."""
+
     def parts(self, begin: int, end: int) -> list[NDArray[Any]]:
         """The elements from `begin` to `end`, in pieces that are contiguous."""
 
-    def load(self, pieces: list[memoryview]) -> None:
-        """Take back, as an empty array, what `parts` gave; pieces may be mapped files."""
+    def load(self, pieces: list[memoryview], begin: int) -> None:
+        """Take back, as an empty array, what `parts` gave; pieces may be mapped files.
+
+        Args:
+            pieces: one behind the other.
+            begin: the first element of the first piece.
+        """
 
 
 class StoredArray(NamedTuple):

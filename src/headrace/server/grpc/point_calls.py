@@ -31,11 +31,7 @@ from headrace.server.grpc.rules import (
     refuse_other_fields,
     refuse_shard_keys,
 )
-from headrace.server.grpc.vector_names import (
-    Check,
-    read_create_vector_name,
-    read_delete_vector_name,
-)
+from headrace.server.grpc.vector_names import read_create_vector_name, read_delete_vector_name
 from headrace.service.service import Service
 
 
@@ -53,8 +49,8 @@ def point_methods(service: Service) -> Mapping[str, Method]:
         "ClearPayload": writes.method(operations.read_clear_payload),
         "CreateFieldIndex": writes.method(_read_create_index, Need.WRITE_EXTRAS),
         "DeleteFieldIndex": writes.method(_read_drop_index, Need.WRITE_EXTRAS),
-        "CreateVectorName": writes.vector_name_method(read_create_vector_name),
-        "DeleteVectorName": writes.vector_name_method(read_delete_vector_name),
+        "CreateVectorName": writes.method(read_create_vector_name, Need.WRITE_EXTRAS),
+        "DeleteVectorName": writes.method(read_delete_vector_name, Need.WRITE_EXTRAS),
         "UpdateBatch": same_for_all(writes.update_batch, Need.WRITE, _batch_timed_out),
         "Get": same_for_all(reads.get, Need.READ),
         "Scroll": same_for_all(reads.scroll, Need.READ),
@@ -79,17 +75,6 @@ class _Writes:
             return _update_response(self._service.write(name, [operation]), request)
 
         return same_for_all(answer, need, _write_timed_out)
-
-    def vector_name_method(self, read: Callable[[Any], Check]) -> Method:
-        """The method of a request about a vector name, which never writes."""
-
-        def answer(request: Any) -> qdrant.PointsOperationResponse:
-            name = check_collection_name(request.collection_name)
-            check = read(request)
-            check(self._service.collection_config(name))
-            return _update_response(self._service.last_operation_id(name), request)
-
-        return same_for_all(answer, Need.WRITE_EXTRAS)
 
     def update_batch(self, request: qdrant.UpdateBatchPoints) -> qdrant.UpdateBatchResponse:
         """All operations or none, so all have the number of one log record."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.model.collection_changes import CollectionChange, VectorChange
-from headrace.model.collection_config import SparseVectorParams, VectorParams
+from headrace.model.collection_config import Modifier, SparseVectorParams
+from headrace.model.operations import CreateVectorName
 from headrace.server.errors import not_supported
 from headrace.server.rest.body import U32_MAX, Node, read_body
 from headrace.server.rest.collections import (
@@ -17,9 +18,10 @@ from headrace.server.rest.collections import (
     read_memory,
     read_payload_storage,
     read_section,
+    read_sparse_datatype,
     read_sparse_vector_params,
     read_strict_mode,
-    read_vector_params,
+    read_vector_space,
 )
 
 
@@ -33,14 +35,14 @@ def parse_update_collection(body: bytes) -> CollectionChange:
     return read_body(body, _read_change)
 
 
-def parse_vector_name(body: bytes) -> VectorParams | SparseVectorParams:
+def parse_create_vector_name(name: str, body: bytes) -> CreateVectorName:
     """PUT /collections/{collection_name}/vectors/{vector_name}.
 
     Raises:
         FormatError, InvalidBody: the body is wrong.
         BadRequest: something is not supported.
     """
-    return read_body(body, _read_vector_name)
+    return read_body(body, lambda node: _read_vector_name(name, node))
 
 
 def _read_change(body: Node) -> CollectionChange:
@@ -81,12 +83,22 @@ def _refuse_quantization(node: Node) -> None:
         raise not_supported("`quantization_config`")
 
 
-def _read_vector_name(body: Node) -> VectorParams | SparseVectorParams:
+def _read_vector_name(name: str, body: Node) -> CreateVectorName:
+    """Only what cannot be changed later is read; other members are ignored, as in Qdrant."""
     if body.has("dense"):
-        return read_vector_params(body.require("dense"))
+        return CreateVectorName(name, dense=read_vector_space(body.require("dense")))
     if body.has("sparse"):
-        return read_sparse_vector_params(body.require("sparse"))
+        return CreateVectorName(name, sparse=_read_sparse_space(body.require("sparse")))
     raise body.format_error("data did not match any variant of untagged enum VectorNameConfig")
+
+
+def _read_sparse_space(node: Node) -> SparseVectorParams:
+    """The datatype belongs to the index of the vector that is made."""
+    modifier, datatype = node.get("modifier"), node.get("datatype")
+    return SparseVectorParams(
+        index=None if datatype is None else {"datatype": read_sparse_datatype(datatype)},
+        modifier=None if modifier is None else modifier.one_of(Modifier),
+    )
 
 
 def _read_read_fan_out(node: Node) -> Any:

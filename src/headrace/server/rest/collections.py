@@ -11,6 +11,8 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from headrace.model.collection_config import (
     VECTOR_DIM_MAX,
     CollectionConfig,
@@ -131,21 +133,31 @@ def _read_vectors(node: Node) -> dict[str, VectorParams]:
 
 def read_vector_params(node: Node) -> VectorParams:
     """The parameters of a dense vector or a multi-vector. Raises FormatError, BadRequest."""
-    size = node.require("size").unsigned(minimum=1, maximum=VECTOR_DIM_MAX)
-    distance = node.require("distance").one_of(Distance)
+    space = read_vector_space(node)
     if node.get("quantization_config") is not None:
         raise not_supported("`quantization_config`")
     memory = node.get("memory")
     if memory is not None and memory.value == Memory.PINNED:
         memory.broken("`pinned` is not supported for dense vector storage")
-    multivector = node.get("multivector_config")
     hnsw_config = read_section(node, "hnsw_config", HNSW)
-    return VectorParams(
-        size=size,
-        distance=distance,
+    return msgspec.structs.replace(
+        space,
         hnsw_config=hnsw_config or None,
         on_disk=None if (on_disk := node.get("on_disk")) is None else on_disk.boolean(),
         memory=None if memory is None else read_memory(memory),
+    )
+
+
+def read_vector_space(node: Node) -> VectorParams:
+    """Those parameters of a dense vector or a multi-vector that never change.
+
+    Raises:
+        FormatError, BadRequest: one is wrong, or is not supported.
+    """
+    multivector = node.get("multivector_config")
+    return VectorParams(
+        size=node.require("size").unsigned(minimum=1, maximum=VECTOR_DIM_MAX),
+        distance=node.require("distance").one_of(Distance),
         datatype=_read_datatype(node.get("datatype")),
         multivector_config=None if multivector is None else _read_multivector(multivector),
     )
@@ -172,12 +184,20 @@ def read_sparse_vector_params(node: Node) -> SparseVectorParams:
 
 def check_vector_name(name: str, node: Node) -> None:
     """Note what is wrong with the name of a vector, whose parameters are `node`."""
+    for problem in vector_name_problems(name):
+        node.broken(problem)
+
+
+def vector_name_problems(name: str) -> list[str]:
+    """What is wrong with the name of a vector."""
+    problems = []
     if len(name.encode()) > VECTOR_NAME_BYTES_MAX:
-        node.broken(f"vector name is longer than {VECTOR_NAME_BYTES_MAX} bytes")
+        problems.append(f"vector name is longer than {VECTOR_NAME_BYTES_MAX} bytes")
     for char in _FORBIDDEN_IN_VECTOR_NAMES:
         if char in name:
-            node.broken(f'vector name cannot contain "{char}" char')
-            return
+            problems.append(f'vector name cannot contain "{char}" char')
+            break
+    return problems
 
 
 def _read_multivector(node: Node) -> MultiVectorConfig:
@@ -191,6 +211,13 @@ def _read_datatype(node: Node | None) -> Datatype | None:
     if datatype is not _AnyDatatype.FLOAT32:
         raise not_supported(f"the datatype `{datatype}`")
     return Datatype.FLOAT32
+
+
+def read_sparse_datatype(node: Node) -> Datatype:
+    """How the weights of a sparse index are stored. Raises FormatError, BadRequest."""
+    datatype = _read_datatype(node)
+    assert datatype is not None
+    return datatype
 
 
 def read_strict_mode(node: Node | None) -> dict[str, Any] | None:
@@ -286,7 +313,7 @@ _SPARSE_INDEX: dict[str, ReadValue] = {
     "full_scan_threshold": Node.unsigned,
     "on_disk": Node.boolean,
     "memory": read_memory,
-    "datatype": _read_datatype,
+    "datatype": read_sparse_datatype,
 }
 
 _STRICT_MODE: dict[str, ReadValue] = {

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.model.errors import WrongInput
+from headrace.model.operations import DropVectorName
 from headrace.server.auth import Need
-from headrace.server.errors import not_supported
 from headrace.server.rest.answers import update_answer
 from headrace.server.rest.body import Rules
-from headrace.server.rest.collection_changes import parse_update_collection, parse_vector_name
+from headrace.server.rest.collection_changes import (
+    parse_create_vector_name,
+    parse_update_collection,
+)
 from headrace.server.rest.collection_info import collection_info_answer
-from headrace.server.rest.collections import parse_create_collection
+from headrace.server.rest.collections import parse_create_collection, vector_name_problems
 from headrace.server.rest.endpoint import (
     Call,
     Operation,
@@ -74,36 +76,29 @@ def delete_collection(call: Call) -> Any:
 
 
 def create_vector_name(call: Call) -> Any:
-    """PUT /vectors/{vector_name}: only what is there already, in the same form."""
+    """PUT /vectors/{vector_name}."""
     name = collection_name(call.path_parameters)
-    vector_name = _vector_name(call)
-    params = parse_vector_name(call.body)
+    vector_name = _vector_name(call, new=True)
+    operation = parse_create_vector_name(vector_name, call.body)
     parameters = write_parameters(call.query_string)
-    config = call.service.collection_config(name)
-    known = config.vectors.get(vector_name) or config.sparse_vectors.get(vector_name)
-    if known is None:
-        raise not_supported("adding a vector name to a collection")
-    if known != params:
-        raise WrongInput(f"Vector `{vector_name}` already exists with a different configuration")
-    return update_answer(call.service.last_operation_id(name), parameters.wait)
+    return update_answer(call.service.write(name, [operation]), parameters.wait)
 
 
 def delete_vector_name(call: Call) -> Any:
-    """DELETE /vectors/{vector_name}: only of what is not there."""
+    """DELETE /vectors/{vector_name}: of a name that is not there as well."""
     name = collection_name(call.path_parameters)
-    vector_name = _vector_name(call)
+    operation = DropVectorName(_vector_name(call))
     parameters = write_parameters(call.query_string)
-    config = call.service.collection_config(name)
-    if vector_name in config.vectors or vector_name in config.sparse_vectors:
-        raise not_supported("removing a vector name from a collection")
-    return update_answer(call.service.last_operation_id(name), parameters.wait)
+    return update_answer(call.service.write(name, [operation]), parameters.wait)
 
 
-def _vector_name(call: Call) -> str:
+def _vector_name(call: Call, new: bool = False) -> str:
     vector_name = path_parameter(call.path_parameters, "vector_name")
     rules = Rules("path parameters")
     if not vector_name:
         rules.broken("vector_name", 'value "" invalid, must be at least 1 characters')
+    for problem in vector_name_problems(vector_name) if new else ():
+        rules.broken("vector_name", problem)
     rules.check()
     return vector_name
 
@@ -133,13 +128,13 @@ ROUTES = (
     JsonRoute(
         "PUT",
         f"{COLLECTION}/vectors/{{vector_name}}",
-        Operation(create_vector_name, on_loop, True),
+        Operation(create_vector_name, on_write_thread, True),
         Need.WRITE_EXTRAS,
     ),
     JsonRoute(
         "DELETE",
         f"{COLLECTION}/vectors/{{vector_name}}",
-        Operation(delete_vector_name, on_loop),
+        Operation(delete_vector_name, on_write_thread),
         Need.WRITE_EXTRAS,
     ),
 )
