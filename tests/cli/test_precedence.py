@@ -40,7 +40,7 @@ class OptionsOf:
             "run_until_stopped",
             lambda options, make_companions: self._taken.append(options),
         )
-        monkeypatch.setattr(serve_module, "configure_logging", lambda level: None)
+        monkeypatch.setattr(serve_module, "configure_logging", lambda *_: None)
 
     def __call__(self, *arguments: str, **environment: str) -> ServeOptions:
         done = CliRunner().invoke(app, ["serve", *arguments], env=environment)
@@ -67,6 +67,20 @@ def test_the_nearer_source_of_a_setting_wins(
     assert value(*by_file, **by_variable) == variable
     assert value(*by_file) == (str(tmp_path / "file") if setting == "data" else toml.strip('"'))
     assert value() == str(getattr(ServeOptions(DEFAULT_DATA), setting))
+
+
+def test_lists_are_given_as_often_as_needed_and_files_are_found_beside_the_settings(
+    options_of: OptionsOf, tmp_path: Path
+) -> None:
+    file = tmp_path / "headrace.toml"
+    file.write_text('embedding_model = ["a=models.py:f", "b=pkg.mod:g"]\ncors_origin = ["*"]\n')
+    taken = options_of("--config", str(file))
+    assert taken.embedding_models == (f"a={tmp_path}/models.py:f", "b=pkg.mod:g")
+    assert taken.cors_origins == ("*",)
+    flags = ["--cors-origin", "https://a.example", "--cors-origin", "https://b.example"]
+    assert options_of(*flags).cors_origins == ("https://a.example", "https://b.example")
+    variable = {"HEADRACE_EMBEDDING_MODEL": "a=m:f b=n:g"}
+    assert options_of(**variable).embedding_models == ("a=m:f", "b=n:g")
 
 
 def test_the_environment_can_name_the_settings_file(options_of: OptionsOf, tmp_path: Path) -> None:

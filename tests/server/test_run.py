@@ -284,3 +284,29 @@ def _refuses_connections(host: str | None, port: int | None) -> bool:
     except OSError:
         return True
     return False
+
+
+def test_an_operators_function_embeds_what_clients_send(tmp_path: Path) -> None:
+    model = tmp_path / "model.py"
+    model.write_text("def embed(text, options, as_query):\n    return [len(text), 1.0]\n")
+    served = ServeOptions(
+        tmp_path / "data",
+        http_port=0,
+        grpc_port=0,
+        embedding_models=(f"test/served={model}:embed",),
+    )
+    document = {"text": "abc", "model": "test/served"}
+    with serve_in_thread(served) as serving, httpx.Client(base_url=serving.rest_url) as http:
+        http.put("/collections/c", json={"vectors": {"size": 2, "distance": "Dot"}})
+        http.put("/collections/c/points", json={"points": [{"id": 1, "vector": document}]})
+        found = http.post("/collections/c/points/query", json={"query": document}).json()
+        assert found["result"]["points"][0]["score"] == 10.0
+
+
+def test_a_model_that_cannot_be_imported_ends_the_start(tmp_path: Path) -> None:
+    served = ServeOptions(
+        tmp_path / "data", http_port=0, grpc_port=0, embedding_models=("m=no_such_module:f",)
+    )
+    with pytest.raises(StartFailed, match="no_such_module"), serve_in_thread(served):
+        raise AssertionError("served")
+    assert not (tmp_path / "data").exists()

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from headrace.cli.failures import EXIT_OK, CommandFailed
-from headrace.cli.logs import LogLevel, configure_logging
 from headrace.cli.options import LogLevelOption, environment_variable
+from headrace.server.logs import LogLevel, configure_logging
 
 
 def demo(

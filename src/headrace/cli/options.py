@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.logs import LogLevel
 from headrace.cli.settings import ENVIRONMENT_PREFIX, BadSettingsFile, read_settings
 from headrace.model.snapshots import SnapshotUrls
+from headrace.server.logs import LogFormat, LogLevel
 from headrace.server.options import AuthOptions, TlsFiles
 
 
@@ -128,6 +128,28 @@ SnapshotUrlsOption = Annotated[
         "addresses, or `any`, this machine and private networks too.",
     ),
 ]
+EmbeddingModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--embedding-model",
+        metavar="NAME=MODULE:FUNCTION",
+        envvar=environment_variable("embedding_model"),
+        help="A function of your own that embeds the texts for which clients name this model; "
+        "MODULE may be a FILE.py. Give it once for each model (in the environment variable, "
+        "several are separated by spaces).",
+    ),
+]
+CorsOriginsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cors-origin",
+        metavar="ORIGIN",
+        envvar=environment_variable("cors_origin"),
+        help="A web origin whose pages may call the REST API, such as https://app.example; `*` "
+        "is every origin. Give it once for each (in the environment variable, several are "
+        "separated by spaces). None may by default.",
+    ),
+]
 TlsCertOption = Annotated[
     Path | None,
     typer.Option(
@@ -210,6 +232,14 @@ LogLevelOption = Annotated[
         "--log-level",
         envvar=environment_variable("log_level"),
         help="How much is logged, to stderr.",
+    ),
+]
+LogFormatOption = Annotated[
+    LogFormat,
+    typer.Option(
+        "--log-format",
+        envvar=environment_variable("log_format"),
+        help="How it is logged: lines of `text` to read, or of `json` to collect.",
     ),
 ]
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headrace.cli.failures import EXIT_FAILED_START, EXIT_UNEXPECTED, CommandFailed
-from headrace.cli.logs import LogLevel, configure_logging
 from headrace.cli.options import (
     DEFAULT_DATA,
     AltApiKeyOption,
     ApiKeyOption,
     ConfigOption,
+    CorsOriginsOption,
     DataOption,
+    EmbeddingModelsOption,
     GrpcOption,
     GrpcPortOption,
     HostOption,
     HttpPortOption,
     JwtRbacOption,
+    LogFormatOption,
     LogLevelOption,
     ReadOnlyApiKeyOption,
     SnapshotUrlsOption,
@@ -28,6 +30,7 @@ from headrace.cli.options import (
 )
 from headrace.model.errors import HeadraceError
 from headrace.model.snapshots import SnapshotUrls
+from headrace.server.logs import LogFormat, LogLevel, configure_logging
 from headrace.server.options import (
     DEFAULT_GRPC_PORT,
     DEFAULT_HOST,
@@ -49,6 +52,7 @@ def serve(
     grpc_port: GrpcPortOption = DEFAULT_GRPC_PORT,
     stop_timeout_s: StopTimeoutOption = DEFAULT_STOP_TIMEOUT_S,
     log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
     api_key: ApiKeyOption = None,
     alt_api_key: AltApiKeyOption = None,
     read_only_api_key: ReadOnlyApiKeyOption = None,
@@ -56,6 +60,8 @@ def serve(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     snapshot_urls: SnapshotUrlsOption = SnapshotUrls.OFF,
+    embedding_model: EmbeddingModelsOption = None,
+    cors_origin: CorsOriginsOption = None,
 ) -> None:
     """Serve the data directory over REST and gRPC until SIGTERM or Ctrl-C.
 
@@ -66,7 +72,7 @@ def serve(
     # `--help`, `--version` and shell completion must answer at once.
     from headrace.server.run import no_companions
 
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     options = ServeOptions(
         data,
         host,
@@ -76,6 +82,8 @@ def serve(
         auth_options(api_key, alt_api_key, read_only_api_key, jwt_rbac),
         tls_files(tls_cert, tls_key),
         snapshot_urls,
+        tuple(embedding_model or ()),
+        tuple(cors_origin or ()),
     )
     run_until_stopped(options, no_companions)
 

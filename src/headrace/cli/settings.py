@@ -41,6 +41,7 @@ class SettingsFile(msgspec.Struct, frozen=True):
     worker_config: str | UnsetType = UNSET
     progress_interval_s: float | UnsetType = UNSET
     log_level: str | UnsetType = UNSET
+    log_format: str | UnsetType = UNSET
     api_key: str | UnsetType = UNSET
     alt_api_key: str | UnsetType = UNSET
     read_only_api_key: str | UnsetType = UNSET
@@ -48,6 +49,8 @@ class SettingsFile(msgspec.Struct, frozen=True):
     tls_cert: str | UnsetType = UNSET
     tls_key: str | UnsetType = UNSET
     snapshot_urls: str | UnsetType = UNSET
+    embedding_model: list[str] | UnsetType = UNSET
+    cors_origin: list[str] | UnsetType = UNSET
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -86,4 +89,17 @@ def _with_paths_from(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
             settings[name] = str(folder / settings[name])
     if "connector" in settings:
         settings["connector"] = [str(folder / one) for one in settings["connector"]]
+    if "embedding_model" in settings:
+        settings["embedding_model"] = [
+            _model_from(folder, one) for one in settings["embedding_model"]
+        ]
     return settings
+
+
+def _model_from(folder: Path, setting: str) -> str:
+    """An embedding model whose file, if it is in one, is taken from a folder."""
+    name, separator, target = setting.partition("=")
+    file, colon, function = target.rpartition(":")
+    if not file.endswith(".py"):
+        return setting
+    return f"{name}{separator}{folder / file}{colon}{function}"

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.cli.failures import EXIT_FAILED_START, CommandFailed
-from headrace.cli.logs import LogLevel, configure_logging
 from headrace.cli.options import (
     DEFAULT_PROGRESS_INTERVAL_S,
     ConfigOption,
+    LogFormatOption,
     LogLevelOption,
     ProgressIntervalOption,
     StopTimeoutOption,
@@ -22,6 +22,7 @@ from headrace.cli.options import (
 from headrace.cli.sink_records import dead_letter_commands, dry_run
 from headrace.cli.sink_status import status
 from headrace.cli.sink_worker import worker
+from headrace.server.logs import LogFormat, LogLevel, configure_logging
 from headrace.server.options import DEFAULT_STOP_TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def run(
     stop_timeout_s: StopTimeoutOption = DEFAULT_STOP_TIMEOUT_S,
     progress_interval_s: ProgressIntervalOption = DEFAULT_PROGRESS_INTERVAL_S,
     log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Run one connector until SIGTERM or Ctrl-C, into the server that its file names.
 
@@ -69,7 +71,7 @@ def run(
     """
     from headrace.cli.connectors import RunningConnector, load_connectors
 
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     (connector_config,) = load_connectors([connector])
     if connector_config.is_embedded:
         raise CommandFailed(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.cli.failures import EXIT_UNEXPECTED, CommandFailed
-from headrace.cli.logs import LogLevel, configure_logging
+from headrace.server.logs import LogLevel, configure_logging
 
 if TYPE_CHECKING:
     from headrace.sink.target import Target

@@ -7,7 +7,6 @@ import threading
 from types import FrameType
 
 from headrace.cli.failures import EXIT_FAILED_START, CommandFailed
-from headrace.cli.logs import LogLevel, configure_logging
 from headrace.cli.options import (
     DEFAULT_CONNECT_PORT,
     DEFAULT_DATA,
@@ -16,11 +15,13 @@ from headrace.cli.options import (
     ConnectorsOption,
     ConnectPortOption,
     DataOption,
+    LogFormatOption,
     LogLevelOption,
     ProgressIntervalOption,
     StopTimeoutOption,
     WorkerConfigOption,
 )
+from headrace.server.logs import LogFormat, LogLevel, configure_logging
 from headrace.server.options import DEFAULT_STOP_TIMEOUT_S
 
 
@@ -33,6 +34,7 @@ def worker(
     stop_timeout_s: StopTimeoutOption = DEFAULT_STOP_TIMEOUT_S,
     progress_interval_s: ProgressIntervalOption = DEFAULT_PROGRESS_INTERVAL_S,
     log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
     """Run connectors as Kafka Connect's worker does, until SIGTERM or Ctrl-C.
 
@@ -46,7 +48,7 @@ def worker(
     from headrace.sink.worker.store import ConnectorStore
     from headrace.sink.worker.worker import Worker
 
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     defaults = load_worker_defaults(worker_config)
     from_files = load_connectors(connector or [], defaults.settings)
     try:

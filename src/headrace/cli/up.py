@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headrace.cli.logs import LogLevel, configure_logging
 from headrace.cli.options import (
     DEFAULT_CONNECT_PORT,
     DEFAULT_DATA,
@@ -15,12 +14,15 @@ from headrace.cli.options import (
     ConnectOption,
     ConnectorsOption,
     ConnectPortOption,
+    CorsOriginsOption,
     DataOption,
+    EmbeddingModelsOption,
     GrpcOption,
     GrpcPortOption,
     HostOption,
     HttpPortOption,
     JwtRbacOption,
+    LogFormatOption,
     LogLevelOption,
     ProgressIntervalOption,
     ReadOnlyApiKeyOption,
@@ -34,6 +36,7 @@ from headrace.cli.options import (
 )
 from headrace.cli.serve import run_until_stopped
 from headrace.model.snapshots import SnapshotUrls
+from headrace.server.logs import LogFormat, LogLevel, configure_logging
 from headrace.server.options import (
     DEFAULT_GRPC_PORT,
     DEFAULT_HOST,
@@ -63,6 +66,7 @@ def up(
     worker_config: WorkerConfigOption = None,
     progress_interval_s: ProgressIntervalOption = DEFAULT_PROGRESS_INTERVAL_S,
     log_level: LogLevelOption = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.TEXT,
     api_key: ApiKeyOption = None,
     alt_api_key: AltApiKeyOption = None,
     read_only_api_key: ReadOnlyApiKeyOption = None,
@@ -70,6 +74,8 @@ def up(
     tls_cert: TlsCertOption = None,
     tls_key: TlsKeyOption = None,
     snapshot_urls: SnapshotUrlsOption = SnapshotUrls.OFF,
+    embedding_model: EmbeddingModelsOption = None,
+    cors_origin: CorsOriginsOption = None,
 ) -> None:
     """Serve, and stream Kafka topics into the same store, in one process.
 
@@ -83,7 +89,7 @@ def up(
     from headrace.sink.worker.store import ConnectorStore
     from headrace.sink.worker.worker import Worker
 
-    configure_logging(log_level)
+    configure_logging(log_level, log_format)
     defaults = load_worker_defaults(worker_config)
     from_files = load_connectors(connector or [], defaults.settings)
 
@@ -102,5 +108,7 @@ def up(
         auth_options(api_key, alt_api_key, read_only_api_key, jwt_rbac),
         tls_files(tls_cert, tls_key),
         snapshot_urls,
+        tuple(embedding_model or ()),
+        tuple(cors_origin or ()),
     )
     run_until_stopped(options, make_companions)

@@ -26,17 +26,18 @@ from headrace.model.errors import HeadraceError
 from headrace.server.auth import FULL_ACCESS
 from headrace.server.errors import UNEXPECTED_ERROR_TEXT
 from headrace.server.node import Node
-from headrace.server.rest.answers import failure, success
+from headrace.server.rest.answers import failure
 from headrace.server.rest.app import JSON_ROUTES, create_app
 from headrace.server.rest.endpoint import (
     TIMEOUT_S_MAX,
-    Answer,
     Call,
     Operation,
     Place,
     error_answer,
+    success_answer,
 )
 from headrace.server.rest.parameters import timeout_hint_s
+from headrace.server.rest.sending import Answer, joined
 
 logger = logging.getLogger(__name__)
 
@@ -203,10 +204,7 @@ def _late_answer(work: _Work, timeout_s: float | None, request: httpx.Request) -
 def _guarded(run: Callable[[], Any], work: _Work) -> Answer:
     started = perf_counter()
     try:
-        result = run()
-        if isinstance(result, Answer):
-            return result
-        return Answer(200, success(result, perf_counter() - started))
+        return joined(success_answer(run(), started))
     except HeadraceError as error:
         return error_answer(error, perf_counter() - started)
     except Exception:

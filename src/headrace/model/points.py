@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Generic, NamedTuple, TypeVar
+
 import msgspec
 
 from headrace.model.ids import PointId
 from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
 from headrace.model.vectors import Vector, VectorBatch
+
+T = TypeVar("T")
 
 
 class PointStruct(msgspec.Struct, frozen=True, eq=False):
@@ -57,6 +62,27 @@ class ScrollPage(msgspec.Struct, frozen=True, eq=False):
     """One page of a scroll; `next_id` is None on the last page."""
 
     records: list[Record]
+    next_id: PointId | None
+
+
+class Pieces(NamedTuple, Generic[T]):
+    """Points that are read as they are taken, so that many of them take little memory.
+
+    All show the state in which they were found, whatever is written then.
+
+    Attributes:
+        at_most: how many there may be; fewer if some are not stored.
+        pieces: a few at a time, in order.
+    """
+
+    at_most: int
+    pieces: Iterator[list[T]]
+
+
+class ScrollPieces(NamedTuple):
+    """One page of a scroll, in pieces; `next_id` is None on the last page."""
+
+    records: Pieces[Record]
     next_id: PointId | None
 
 

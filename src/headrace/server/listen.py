@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 # Connections that wait to be accepted; the kernel caps it at net.core.somaxconn.
 _LISTEN_BACKLOG = 2048
 
+# How long bytes that were sent may stay unacknowledged, or untaken by the peer.
+_SILENT_PEER_MS = 120_000
+
 
 class StartFailed(HeadraceError):
     """The server cannot start; the text says what to do about it."""
@@ -172,6 +175,7 @@ def _bind_all(host: str, port: int) -> Iterator[socket.socket]:
         one = socket.socket(family, kind, protocol)
         try:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _let_go_of_silent_peers(one)
             if family == socket.AF_INET6:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.bind((address[0], port, *address[2:]))
@@ -187,6 +191,13 @@ def _bind_all(host: str, port: int) -> Iterator[socket.socket]:
         yield one
     if missing and not bound:
         raise missing
+
+
+def _let_go_of_silent_peers(one: socket.socket) -> None:
+    """Have the system drop accepted connections whose peer is gone, or takes nothing."""
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENT_PEER_MS)
 
 
 def _reason(error: OSError) -> str:

@@ -50,6 +50,9 @@ class ServeOptions:
         auth: the keys that callers must show; without any, everyone may do everything.
         tls: what both fronts encrypt with; None leaves them plain.
         snapshot_urls: from which URLs snapshots may be restored.
+        embedding_models: the operator's own functions that embed texts; see
+            `register_from_setting`.
+        cors_origins: the web origins whose pages may call REST; `*` is all, none is none.
     """
 
     data: Path
@@ -60,3 +63,5 @@ class ServeOptions:
     auth: AuthOptions = AuthOptions()
     tls: TlsFiles | None = None
     snapshot_urls: SnapshotUrls = SnapshotUrls.OFF
+    embedding_models: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()

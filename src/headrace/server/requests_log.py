@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NamedTuple
+from uuid import uuid4
+
+from headrace.server.logs import fields
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,8 @@ _SLOW_REQUESTS_KEPT = 1000
 
 # Averages are of so many latest requests, as in Qdrant.
 _LATEST_COUNT = 128
+
+_REQUEST_ID_BYTES_MAX = 128
 
 # An HTTP status from here on is a failure of the server's.
 _FAILURE_STATUS = 500
@@ -133,13 +138,18 @@ class RequestsLog:
         if seconds >= SLOW_REQUEST_S:
             slow = SlowRequest(request_id, endpoint, seconds, datetime.now(UTC))
             self._slow.append(slow)
-            logger.warning(
-                "slow request: %s collection=%s status=%d seconds=%.3f request_id=%s",
-                endpoint.name,
-                endpoint.collection_name or "-",
-                endpoint.status,
-                seconds,
-                request_id or "-",
+        level = logging.WARNING if seconds >= SLOW_REQUEST_S else logging.DEBUG
+        if logger.isEnabledFor(level):
+            logger.log(
+                level,
+                "slow request" if level == logging.WARNING else "request",
+                extra=fields(
+                    request_id=request_id,
+                    endpoint=endpoint.name,
+                    collection=endpoint.collection_name,
+                    status=endpoint.status,
+                    seconds=round(seconds, 6),
+                ),
             )
 
     def forget_collection(self, collection_name: str) -> None:
@@ -167,6 +177,14 @@ class RequestsLog:
     def slow_requests(self) -> list[SlowRequest]:
         """The latest slow requests, newest first."""
         return list(self._slow)[::-1]
+
+
+def request_id_of(given: bytes) -> bytes:
+    """The caller's own id of its request, if it is a plain one, else a new one."""
+    plain = given.replace(b"-", b"").replace(b"_", b"")
+    if plain.isalnum() and len(given) <= _REQUEST_ID_BYTES_MAX:
+        return given
+    return uuid4().hex.encode()
 
 
 def is_failure(endpoint: Endpoint) -> bool:

@@ -33,6 +33,7 @@ import uvloop
 from headrace.model.errors import StorageFailed
 from headrace.server.auth import Authenticator
 from headrace.server.grpc.server import create_grpc_server
+from headrace.server.http_connection import BoundedHttpProtocol
 from headrace.server.listen import (
     StartFailed,
     add_grpc_port,
@@ -46,6 +47,7 @@ from headrace.server.listen import (
 from headrace.server.node import Node
 from headrace.server.options import ServeOptions
 from headrace.server.rest.app import create_app
+from headrace.service.embedding_models import BadEmbeddingModel, register_from_setting
 from headrace.service.service import Service
 
 logger = logging.getLogger(__name__)
@@ -176,6 +178,7 @@ async def serve(
         check_grpc_port(options)
         if options.tls is not None:
             check_tls_files(options.tls)
+        await _register_embedding_models(options)
         service = await _opened_service(options)
         try:
             companions = make_companions(service)
@@ -213,8 +216,8 @@ class _Fronts:
         self._node = Node(Authenticator(options.auth))
         self._rest = _RestServer(
             uvicorn.Config(
-                create_app(service, self._node),
-                http="httptools",
+                create_app(service, self._node, options.cors_origins),
+                http=BoundedHttpProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -316,6 +319,16 @@ async def _opened_service(options: ServeOptions) -> Service:
             f"Cannot open the data directory {options.data}: {error.detail}. "
             "Give a directory that this user can write, on a disk that works"
         ) from error
+
+
+async def _register_embedding_models(options: ServeOptions) -> None:
+    """Import the operator's functions on a thread, since a model may take long to load."""
+    try:
+        for setting in options.embedding_models:
+            name = await asyncio.to_thread(register_from_setting, setting)
+            logger.info("the embedding model %s is there", name)
+    except BadEmbeddingModel as error:
+        raise StartFailed(error.message) from error
 
 
 async def _stop_companion(companion: Companion, options: ServeOptions) -> None:

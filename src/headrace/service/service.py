@@ -25,7 +25,15 @@ from headrace.model.errors import BadRequest, NotFound
 from headrace.model.filters import Filter
 from headrace.model.ids import PointId
 from headrace.model.operations import Operation, SourceOffset, SourcePartition, WriteBatch
-from headrace.model.points import PointColumns, PointGroup, Record, ScoredPoint, ScrollPage
+from headrace.model.points import (
+    Pieces,
+    PointColumns,
+    PointGroup,
+    Record,
+    ScoredPoint,
+    ScrollPage,
+    ScrollPieces,
+)
 from headrace.model.queries import (
     Facet,
     FacetHit,
@@ -302,6 +310,30 @@ class Service:
         self._gate.check_read(collection, cost=max(1, len(ids)))
         return collection.retrieve(ids, with_payload, with_vectors)
 
+    def retrieve_pieces(
+        self,
+        collection_name: str,
+        ids: Sequence[PointId],
+        with_payload: PayloadSelection,
+        with_vectors: VectorSelection,
+        records_max: int,
+    ) -> Pieces[Record]:
+        """As `retrieve`, of which `records_max` points at a time are read as they are taken.
+
+        Each point is shown as it is when it is read.
+
+        Raises: as `retrieve`.
+        """
+        collection = self._collection(collection_name)
+        self._gate.check_read(collection, cost=max(1, len(ids)))
+        collection.retrieve((), with_payload, with_vectors)
+        wanted = list(dict.fromkeys(ids))
+        pieces = (
+            collection.retrieve(wanted[first : first + records_max], with_payload, with_vectors)
+            for first in range(0, len(wanted), records_max)
+        )
+        return Pieces(len(wanted), pieces)
+
     def retrieve_columns(
         self,
         collection_name: str,
@@ -340,6 +372,17 @@ class Service:
 
         Raises: as `retrieve`.
         """
+        return self._to_scroll(collection_name, scroll).scroll(scroll)
+
+    def scroll_pieces(self, collection_name: str, scroll: Scroll, records_max: int) -> ScrollPieces:
+        """As `scroll`, of which `records_max` records at a time are read as they are taken.
+
+        Raises: as `retrieve`.
+        """
+        return self._to_scroll(collection_name, scroll).scroll_pieces(scroll, records_max)
+
+    def _to_scroll(self, collection_name: str, scroll: Scroll) -> Collection:
+        """The collection, once it is seen to take this scroll."""
         if scroll.order_by is not None and scroll.start_id is not None:
             raise BadRequest(
                 "Cannot use an `offset` when using `order_by`. "
@@ -348,7 +391,7 @@ class Service:
             )
         collection = self._collection(collection_name)
         self._gate.check_read(collection, scroll.filter, scroll.limit)
-        return collection.scroll(scroll)
+        return collection
 
     def count(self, collection_name: str, filter: Filter | None = None) -> int:
         """How many points pass a filter, exactly.
@@ -373,6 +416,18 @@ class Service:
         collection = self._collection(collection_name)
         self._gate.check_queries(collection, (query,))
         return collection.query(query, self._find_view)
+
+    def query_pieces(
+        self, collection_name: str, query: Query, points_max: int
+    ) -> Pieces[ScoredPoint]:
+        """As `query`, of which `points_max` points at a time are read as they are taken.
+
+        Raises: as `query`.
+        """
+        check_query(query)
+        collection = self._collection(collection_name)
+        self._gate.check_queries(collection, [query])
+        return collection.query_pieces(query, self._find_view, points_max)
 
     def query_batch(
         self, collection_name: str, queries: Sequence[Query]

@@ -70,7 +70,9 @@ def download_snapshot(url: str, api_key: str | None, target: Path, allowed: Snap
             try:
                 response = client.send(request, stream=True)
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise WrongInput(f"Failed to download snapshot from {url}: {error}") from error
+                raise WrongInput(
+                    f"Failed to download snapshot from {shown_url(url)}: {error}"
+                ) from error
             try:
                 if response.status_code not in _REDIRECT_STATUSES:
                     _save(response, url, target)
@@ -94,6 +96,12 @@ def is_public(address: _Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
+def shown_url(url: str) -> str:
+    """A URL as answers and logs show it: without what may be a secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def _request(
     client: httpx.Client, url: str, headers: dict[str, str], allowed: SnapshotUrls
 ) -> httpx.Request:
@@ -104,7 +112,7 @@ def _request(
     except ValueError as error:
         raise MalformedInput(f"Invalid snapshot URL: {error}") from None
     if parts.scheme not in _PORTS or not host:
-        raise WrongInput(f"URL {url} with schema {parts.scheme} is not supported")
+        raise WrongInput(f"URL {shown_url(url)} with schema {parts.scheme} is not supported")
     address = _checked_address(host, port or _PORTS[parts.scheme], allowed)
     try:
         return client.build_request(
@@ -135,7 +143,9 @@ def _checked_address(host: str, port: int, allowed: SnapshotUrls) -> _Address:
 
 def _save(response: httpx.Response, url: str, target: Path) -> None:
     if response.status_code != httpx.codes.OK:
-        raise WrongInput(f"Failed to download snapshot from {url}: status - {response.status_code}")
+        raise WrongInput(
+            f"Failed to download snapshot from {shown_url(url)}: status - {response.status_code}"
+        )
     declared = response.headers.get("content-length", "")
     check_room(target.parent, int(declared) if declared.isdecimal() else 0)
     try:
@@ -150,6 +160,6 @@ def _save(response: httpx.Response, url: str, target: Path) -> None:
         finally:
             FILE_OPS.close(fd)
     except httpx.HTTPError as error:
-        raise WrongInput(f"Failed to download snapshot from {url}: {error}") from error
+        raise WrongInput(f"Failed to download snapshot from {shown_url(url)}: {error}") from error
     except OSError as error:
         raise storage_error(error, f"writing {target}") from error

@@ -88,7 +88,15 @@ def test_a_slow_request_is_logged_and_kept(caplog: pytest.LogCaptureFixture) -> 
         requests_log.end(Endpoint(Protocol.REST, "GET /x", 200, "c"), seconds, "id-7")
     (slow,) = requests_log.slow_requests()
     assert slow.seconds == 2.0
-    assert "GET /x collection=c status=200 seconds=2.000 request_id=id-7" in caplog.text
+    (line,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert line.message == "slow request"
+    assert line.__dict__["fields"] == {
+        "request_id": "id-7",
+        "endpoint": "GET /x",
+        "collection": "c",
+        "status": 200,
+        "seconds": 2.0,
+    }
     assert requests_log.running == 0
 
 

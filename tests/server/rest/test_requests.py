@@ -10,7 +10,7 @@ import pytest
 
 from headrace.model.errors import ErrorCode, HeadraceError, RateLimited, Unavailable
 from headrace.server.errors import WIRE_STATUS
-from headrace.server.rest.endpoint import BODY_BYTES_MAX
+from headrace.server.rest.receiving import BODY_BYTES_MAX
 from headrace.service.service import Service
 from tests.server.rest.rest_server import Rest
 
@@ -226,7 +226,7 @@ def test_a_fault_of_ours_is_a_500_that_tells_nothing(
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(Service, "count", fail)
-    monkeypatch.setattr(Service, "scroll", fail)
+    monkeypatch.setattr(Service, "scroll_pieces", fail)
     for path in ("/collections/{0}/points/count", "/collections/{0}/points/scroll"):
         status, text = rest.error("POST", path.format(collection), {})
         assert status == 500
@@ -242,7 +242,7 @@ def test_a_rate_limit_says_when_to_come_back(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Service, "scroll", fail)
+    monkeypatch.setattr(Service, "scroll_pieces", fail)
     path = f"/collections/{collection}/points/scroll"
     response = rest.call("POST", path, {})
     assert (response.status_code, response.headers["retry-after"]) == (429, "7")
@@ -254,7 +254,7 @@ def test_a_read_that_takes_longer_than_its_timeout_is_a_408(
     rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
-    monkeypatch.setattr(Service, "scroll", lambda *_: release.wait(30))
+    monkeypatch.setattr(Service, "scroll_pieces", lambda *_: release.wait(30))
     monkeypatch.setattr("headrace.server.rest.endpoint.IN_PLACE_POINTS_MAX", -1)
     path = f"/collections/{collection}/points/scroll?timeout=1"
     status, text = rest.error("POST", path, {})

@@ -20,7 +20,7 @@ from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.prepare import prepare_batch
 from headrace.engine.payload_index.index import BuildProgress
 from headrace.engine.query.counts import count_points, indexed_points_count
-from headrace.engine.query.execute import QueryContext, run_query
+from headrace.engine.query.execute import QueryContext, query_pieces, run_query
 from headrace.engine.query.explain import explain_query
 from headrace.engine.query.facet import run_facet
 from headrace.engine.query.groups import run_groups
@@ -28,7 +28,7 @@ from headrace.engine.query.matrix import MatrixRow, run_matrix
 from headrace.engine.query.plan import StagePlan
 from headrace.engine.query.records import check_vector_selection, read_record
 from headrace.engine.query.resolve import FindView
-from headrace.engine.query.scroll import run_scroll
+from headrace.engine.query.scroll import run_scroll, scroll_pieces
 from headrace.engine.segment.checkpoint import Checkpoints, Manifest
 from headrace.engine.segment.ids import NO_ROW
 from headrace.engine.segment.segment import Segment, View
@@ -46,7 +46,14 @@ from headrace.model.operations import (
     decode_write_batch,
     encode_write_batch,
 )
-from headrace.model.points import PointGroup, Record, ScoredPoint, ScrollPage
+from headrace.model.points import (
+    Pieces,
+    PointGroup,
+    Record,
+    ScoredPoint,
+    ScrollPage,
+    ScrollPieces,
+)
 from headrace.model.queries import (
     Facet,
     FacetHit,
@@ -400,6 +407,10 @@ class Collection:
         """One page of points in id order."""
         return run_scroll(self._view, scroll)
 
+    def scroll_pieces(self, scroll: Scroll, records_max: int) -> ScrollPieces:
+        """As `scroll`, `records_max` records at a time."""
+        return scroll_pieces(self._view, scroll, records_max)
+
     def count(self, filter: Filter | None) -> int:
         """How many points pass a filter, exactly."""
         return count_points(self._view, filter)
@@ -412,6 +423,14 @@ class Collection:
             find_view: where the collections of `lookup_from` are found.
         """
         return self._of_newest_view(find_view, lambda context: run_query(context, query))
+
+    def query_pieces(
+        self, query: Query, find_view: FindView, points_max: int
+    ) -> Pieces[ScoredPoint]:
+        """As `query`, `points_max` points at a time."""
+        return self._of_newest_view(
+            find_view, lambda context: query_pieces(context, query, points_max)
+        )
 
     def explain(self, query: Query, find_view: FindView) -> StagePlan:
         """How a query would be answered, and why; see `query`."""

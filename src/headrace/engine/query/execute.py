@@ -23,7 +23,7 @@ from headrace.engine.segment.segment import View
 from headrace.engine.vectors.row_set import RowSet
 from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.errors import BadRequest, WrongInput
-from headrace.model.points import ScoredPoint
+from headrace.model.points import Pieces, ScoredPoint
 from headrace.model.queries import (
     Context,
     DbsfFusion,
@@ -67,6 +67,22 @@ def run_query(context: QueryContext, query: Query) -> list[ScoredPoint]:
     if query.offset:
         ranked = Ranked(ranked.rows[query.offset :], ranked.scores[query.offset :])
     return to_points(context, query, ranked)
+
+
+def query_pieces(context: QueryContext, query: Query, points_max: int) -> Pieces[ScoredPoint]:
+    """The answer of a query, of which `points_max` points at a time are read.
+
+    Raises: as `run_query`.
+    """
+    check_vector_selection(context.view, query.with_vectors)
+    ranked = rank(context, query)
+
+    def piece(first: int) -> list[ScoredPoint]:
+        shown = slice(first, first + points_max)
+        return to_points(context, query, Ranked(ranked.rows[shown], ranked.scores[shown]))
+
+    pieces = map(piece, range(query.offset, len(ranked.rows), points_max))
+    return Pieces(max(0, len(ranked.rows) - query.offset), pieces)
 
 
 def to_points(context: QueryContext, query: Query, ranked: Ranked) -> list[ScoredPoint]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import msgspec
 import numpy as np
 
@@ -10,7 +12,7 @@ from headrace.engine.query.order import order_rows
 from headrace.engine.query.records import check_vector_selection, read_records
 from headrace.engine.segment.segment import View
 from headrace.model.ids import PointId, point_id_order
-from headrace.model.points import ScrollPage
+from headrace.model.points import Pieces, Record, ScrollPage, ScrollPieces
 from headrace.model.queries import OrderBy, Scroll
 from headrace.model.vectors import Rows
 
@@ -28,28 +30,45 @@ def run_scroll(view: View, scroll: Scroll) -> ScrollPage:
         UnknownVectorName: the selection names a vector the collection lacks.
         BadRequest: the field of `order_by` has no payload index with an order.
     """
+    found = scroll_pieces(view, scroll, max(1, scroll.limit))
+    return ScrollPage(list(chain.from_iterable(found.records.pieces)), found.next_id)
+
+
+def scroll_pieces(view: View, scroll: Scroll, records_max: int) -> ScrollPieces:
+    """One page of a scroll, of which `records_max` records at a time are read.
+
+    Raises: as `run_scroll`.
+    """
     check_vector_selection(view, scroll.with_vectors)
     if scroll.order_by is not None:
-        return _ordered_page(view, scroll, scroll.order_by)
+        return ScrollPieces(_ordered(view, scroll, scroll.order_by, records_max), None)
     found = passing(scroll.filter, view)
     rows = rows_in_id_order(view, found, scroll.start_id, scroll.limit + 1)
-    records = read_records(view, rows[: scroll.limit], scroll.with_payload, scroll.with_vectors)
     next_id = view.id_of(int(rows[scroll.limit])) if len(rows) > scroll.limit else None
-    return ScrollPage(records, next_id)
+    rows = rows[: scroll.limit]
+    pieces = (
+        read_records(
+            view, rows[first : first + records_max], scroll.with_payload, scroll.with_vectors
+        )
+        for first in range(0, len(rows), records_max)
+    )
+    return ScrollPieces(Pieces(len(rows), pieces), next_id)
 
 
-def _ordered_page(view: View, scroll: Scroll, order_by: OrderBy) -> ScrollPage:
-    """A page by payload value: a point stands once for each value, and nothing follows."""
+def _ordered(view: View, scroll: Scroll, order_by: OrderBy, records_max: int) -> Pieces[Record]:
+    """Records by payload value: a point stands once for each value, and nothing follows."""
     ordered = order_rows(view, order_by, passing_set(scroll.filter, view), scroll.limit)
     rows = np.array(ordered.rows, dtype=np.int64)
-    records = read_records(view, rows, scroll.with_payload, scroll.with_vectors)
-    return ScrollPage(
-        [
+
+    def piece(first: int) -> list[Record]:
+        shown = slice(first, first + records_max)
+        records = read_records(view, rows[shown], scroll.with_payload, scroll.with_vectors)
+        return [
             msgspec.structs.replace(record, order_value=value)
-            for record, value in zip(records, ordered.values, strict=True)
-        ],
-        None,
-    )
+            for record, value in zip(records, ordered.values[shown], strict=True)
+        ]
+
+    return Pieces(len(rows), map(piece, range(0, len(rows), records_max)))
 
 
 def rows_in_id_order(view: View, found: Passing, start_id: PointId | None, limit: int) -> Rows:

@@ -32,8 +32,9 @@ from headrace.model.errors import (
 from headrace.server.auth import FULL_ACCESS, Access, Need
 from headrace.server.errors import UNEXPECTED_ERROR_TEXT, wire_status
 from headrace.server.grpc.rules import check_at_least
+from headrace.server.logs import fields
 from headrace.server.node import Node
-from headrace.server.requests_log import Endpoint, Protocol
+from headrace.server.requests_log import Endpoint, Protocol, request_id_of
 from headrace.server.rest.endpoint import OVERLOAD_RETRY_AFTER_S, WAITING_MAX
 from headrace.service.service import Service
 
@@ -112,7 +113,8 @@ class Calls:
         name = f"/{descriptor.containing_service.full_name}/{descriptor.name}"
 
         async def behave(request_bytes: bytes, context: _Context) -> bytes:
-            call = _Call(method, time.perf_counter())
+            call = _Call(method, time.perf_counter(), _request_id(context))
+            context.set_trailing_metadata((("x-request-id", call.request_id),))
             self._node.requests_log.begin()
             code = grpc.StatusCode.CANCELLED
             try:
@@ -121,14 +123,16 @@ class Calls:
                 return answer
             except HeadraceError as error:
                 code = wire_status(error).grpc
-                await _abort(context, error)
+                await _abort(context, error, call.request_id)
             except Exception:
-                logger.exception("%s failed", descriptor.full_name)
+                named = fields(request_id=call.request_id)
+                logger.exception("%s failed", descriptor.full_name, extra=named)
                 code = grpc.StatusCode.INTERNAL
                 await context.abort(code, UNEXPECTED_ERROR_TEXT)
             finally:
                 endpoint = Endpoint(Protocol.GRPC, name, code.value[0], self._collection(call))
-                self._node.requests_log.end(endpoint, time.perf_counter() - call.started)
+                seconds = time.perf_counter() - call.started
+                self._node.requests_log.end(endpoint, seconds, call.request_id)
 
         return behave
 
@@ -198,12 +202,14 @@ class _Call:
 
     Attributes:
         started: by the performance counter.
+        request_id: that the caller gave it, or a new one.
         collection_name: that the request names, once it is decoded.
     """
 
-    def __init__(self, method: Method, started: float) -> None:
+    def __init__(self, method: Method, started: float, request_id: str) -> None:
         self.method = method
         self.started = started
+        self.request_id = request_id
         self.collection_name: str | None = None
 
 
@@ -251,12 +257,17 @@ def _log_late_failure(answer: asyncio.Future[bytes]) -> None:
         logger.error("a call failed after its caller had gone", exc_info=error)
 
 
-async def _abort(context: _Context, error: HeadraceError) -> NoReturn:
-    metadata: tuple[tuple[str, str], ...] = ()
+def _request_id(context: _Context) -> str:
+    shown = dict(context.invocation_metadata() or ()).get("x-request-id", "")
+    return request_id_of(shown.encode() if isinstance(shown, str) else b"").decode()
+
+
+async def _abort(context: _Context, error: HeadraceError, request_id: str) -> NoReturn:
+    metadata: tuple[tuple[str, str], ...] = (("x-request-id", request_id),)
     if isinstance(error, RateLimited):
-        metadata = (("retry-after", str(error.retry_after_s)),)
+        metadata += (("retry-after", str(error.retry_after_s)),)
     elif isinstance(error, Unavailable):
-        metadata = (("retry-after", str(OVERLOAD_RETRY_AFTER_S)),)
+        metadata += (("retry-after", str(OVERLOAD_RETRY_AFTER_S)),)
     await context.abort(wire_status(error).grpc, _status_text(error.message), metadata)
 
 

@@ -6,18 +6,28 @@ shortest decimal form; neither passes through Python objects of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from time import perf_counter
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from headrace.model.points import PointGroup, Record, ScoredPoint, ScrollPage
+from headrace.model.points import Pieces, PointGroup, Record, ScoredPoint, ScrollPieces
 from headrace.model.queries import FacetHit
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, SparseVector, Vector
 from headrace.service.service import MatrixRow, StagePlan
+
+T = TypeVar("T")
+
+# Up to so many points an answer is made whole: its length is known then.
+WHOLE_POINTS_MAX = 1_000
+
+# Of more, so many are in memory at once: at 1,536 dimensions some 4 MiB of JSON.
+PIECE_POINTS = 256
 
 # Where infinities cancel out, a score says nothing: it is shown as the worst there is.
 _NO_SCORE = float(np.finfo(np.float32).min)
@@ -33,6 +43,52 @@ def success(result: Any, seconds: float) -> bytes:
     return orjson.dumps(
         {"result": result, "status": "ok", "time": seconds}, option=orjson.OPT_SERIALIZE_NUMPY
     )
+
+
+class LongList(NamedTuple):
+    """A result with a list that is too long to be in memory at once.
+
+    Attributes:
+        wrap: makes the result of its list; the list is the first that stands in it.
+        pieces: elements of the list, some at a time; JSON values as for `success`.
+    """
+
+    wrap: Callable[[list[Any]], Any]
+    pieces: Iterator[list[Any]]
+
+
+def listed(
+    found: Pieces[T], show: Callable[[list[T]], list[Any]], wrap: Callable[[list[Any]], Any]
+) -> Any:
+    """The result that shows what was found: as it is, or in pieces if that is much.
+
+    Args:
+        found: what was found, `PIECE_POINTS` at a time.
+        show: makes JSON values.
+        wrap: makes the result of their list; the list is the first that stands in it.
+    """
+    shown = map(show, found.pieces)
+    if found.at_most <= WHOLE_POINTS_MAX:
+        return wrap(list(chain.from_iterable(shown)))
+    return LongList(wrap, shown)
+
+
+def success_pieces(result: LongList, started: float) -> Iterator[bytes]:
+    """The envelope of a result with a long list, a piece at a time.
+
+    Args:
+        result: what is shown.
+        started: when the request came, by the performance counter.
+    """
+    before, _ = _around_list(success(result.wrap([]), 0.0))
+    yield before
+    separator = b""
+    for piece in result.pieces:
+        if piece:
+            yield separator + orjson.dumps(piece, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+            separator = b","
+    _, after = _around_list(success(result.wrap([]), perf_counter() - started))
+    yield after
 
 
 def failure(text: str, seconds: float) -> bytes:
@@ -52,9 +108,13 @@ def records_answer(records: Iterable[Record]) -> list[dict[str, Any]]:
     return [record_answer(record) for record in records]
 
 
-def scroll_answer(page: ScrollPage) -> dict[str, Any]:
+def scroll_answer(page: ScrollPieces) -> Any:
     """A page of a scroll."""
-    return {"points": records_answer(page.records), "next_page_offset": page.next_id}
+    return listed(
+        page.records,
+        records_answer,
+        lambda points: {"points": points, "next_page_offset": page.next_id},
+    )
 
 
 def query_answer(points: Sequence[ScoredPoint]) -> dict[str, Any]:
@@ -112,6 +172,11 @@ def matrix_offsets_answer(rows: Sequence[MatrixRow]) -> dict[str, Any]:
 def update_answer(operation_id: int, wait: bool) -> dict[str, Any]:
     """The result of a write that is durable and visible."""
     return {"operation_id": operation_id, "status": "completed" if wait else "acknowledged"}
+
+
+def _around_list(envelope: bytes) -> tuple[bytes, bytes]:
+    before, _, after = envelope.partition(b"[]")
+    return before + b"[", b"]" + after
 
 
 def _scored_point_answer(record: Record, score: np.float32) -> dict[str, Any]:

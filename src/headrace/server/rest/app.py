@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -50,12 +51,15 @@ JSON_ROUTES: tuple[JsonRoute, ...] = (
 )
 
 
-def create_app(service: Service, node: Node | None = None) -> Starlette:
+def create_app(
+    service: Service, node: Node | None = None, cors_origins: Sequence[str] = ()
+) -> Starlette:
     """The REST front over an opened store, in the shapes of Qdrant 1.19.
 
     Args:
         service: the store; its owner closes it after the application has stopped.
         node: what it shares with other fronts; its own if not given.
+        cors_origins: the web origins whose pages may call it; `*` is all, none is none.
     """
     threads = Threads()
     node = node or Node()
@@ -65,11 +69,25 @@ def create_app(service: Service, node: Node | None = None) -> Starlette:
     ]
     app = Starlette(
         routes=[*routes, *snapshots.upload_routes(service, node, threads), *health.ROUTES],
-        middleware=[Middleware(_EncodedPaths)],
+        middleware=[*_cors(cors_origins), Middleware(_EncodedPaths)],
         exception_handlers={HTTPException: _no_such_route(node)},
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _cors(origins: Sequence[str]) -> list[Middleware]:
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["retry-after", "x-request-id"],
+        )
+    ]
 
 
 class _EncodedPaths:

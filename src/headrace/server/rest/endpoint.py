@@ -7,19 +7,16 @@ holds up the others. Encoding and compressing an answer happen where its handler
 
 from __future__ import annotations
 
-import gzip
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from time import perf_counter
-from typing import Any, BinaryIO, NamedTuple
-from uuid import uuid4
+from typing import Any, NamedTuple
 
 from anyio import CapacityLimiter, move_on_after, to_thread
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from headrace.model.errors import (
     HeadraceError,
@@ -31,16 +28,23 @@ from headrace.model.errors import (
 from headrace.server import requests_log
 from headrace.server.auth import Access, Need, TokenRefused, Unauthenticated
 from headrace.server.errors import UNEXPECTED_ERROR_TEXT, wire_status
+from headrace.server.logs import fields
 from headrace.server.node import Node
-from headrace.server.requests_log import Protocol
-from headrace.server.rest.answers import failure, success
+from headrace.server.requests_log import Protocol, request_id_of
+from headrace.server.rest.answers import LongList, failure, success, success_pieces
 from headrace.server.rest.parameters import collection_name, path_parameter, timeout_hint_s
+from headrace.server.rest.receiving import Disconnected, Intake, Room, read_body
+from headrace.server.rest.sending import (
+    TEXT_TYPE,
+    Answer,
+    Stalled,
+    accepts_gzip,
+    gzipped,
+    send_answer,
+)
 from headrace.service.service import Service
 
 logger = logging.getLogger(__name__)
-
-# Qdrant's default `max_request_size_mb`.
-BODY_BYTES_MAX = 32 * 2**20
 
 # A read runs on the event loop if the collection has at most this many points and there
 # is no filter: at 1,536 dimensions exact search over so many takes about a millisecond.
@@ -67,25 +71,8 @@ OVERLOAD_RETRY_AFTER_S = 1
 # A longer wait is none: event loops cannot time what a u64 can say.
 TIMEOUT_S_MAX = 365 * 24 * 3600
 
-# Smaller answers cost more to compress than to send.
-GZIP_BYTES_MIN = 16 * 1024
-
 # What logs and metrics call a request whose client left before it was complete.
 _CLIENT_CLOSED = 499
-
-_REQUEST_ID_BYTES_MAX = 128
-
-# The fastest level: vectors hardly compress better at the others.
-_GZIP_LEVEL = 1
-
-_JSON = b"application/json"
-_TEXT = b"text/plain; charset=utf-8"
-_ENCODED = (b"content-encoding", b"gzip")
-_VARY = (b"vary", b"accept-encoding")
-
-
-# A file is sent in pieces of this size: few enough threads' hops, little enough memory.
-_FILE_CHUNK_BYTES = 2**20
 
 
 class Place(Enum):
@@ -152,24 +139,16 @@ class JsonRoute(NamedTuple):
         return f"{self.method} {self.path}"
 
 
-class Answer(NamedTuple):
-    """A response, ready to be sent.
+class Threads:
+    """How many handlers may run on threads at once; one per application.
 
     Attributes:
-        file: sent in place of `body`, from its beginning, and closed; None for none.
+        limiters: by where handlers run.
+        intake: what the bodies of all requests take of the memory.
     """
 
-    status: int
-    body: bytes
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-    content_type: bytes = _JSON
-    file: BinaryIO | None = None
-
-
-class Threads:
-    """How many handlers may run on threads at once; one per application."""
-
     def __init__(self) -> None:
+        self.intake = Intake()
         self.limiters = {
             Place.READ_THREAD: CapacityLimiter(READ_THREADS),
             Place.WRITE_THREAD: CapacityLimiter(WRITE_THREADS),
@@ -185,10 +164,6 @@ class Threads:
         if limiter.statistics().tasks_waiting >= WAITING_MAX:
             raise Unavailable("Shard temporarily unavailable: too many requests wait already")
         return await to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
-
-
-class _Disconnected(Exception):
-    """The client left before its request was complete."""
 
 
 class Endpoint:
@@ -211,16 +186,23 @@ class Endpoint:
         """Answer one request."""
         started = perf_counter()
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = _request_id(headers)
+        request_id = request_id_of(headers.get(b"x-request-id", b""))
         self._node.requests_log.begin()
         status = _CLIENT_CLOSED
         try:
-            answer = await self._answer_or_error(scope, headers, receive, started, request_id)
-            status = answer.status
+            with self._threads.intake.room() as room:
+                answer = await self._answer_or_error(scope, headers, receive, room, request_id)
             named = answer._replace(headers=(*answer.headers, (b"x-request-id", request_id)))
-            await send_answer(named, send)
-        except _Disconnected:
+            await send_answer(named, receive, send, self._threads.limiters[Place.READ_THREAD])
+            status = answer.status
+        except Disconnected:
             return
+        except Stalled:
+            logger.info("%s is not taken", self._route.name, extra=_named(request_id))
+        except Exception:
+            # The status is out already: that the answer breaks off tells the peer.
+            logger.exception("%s broke off", self._route.name, extra=_named(request_id))
+            status = 500
         finally:
             endpoint = requests_log.Endpoint(
                 Protocol.REST, self._route.name, status, self._collection(scope)
@@ -233,34 +215,43 @@ class Endpoint:
         scope: Scope,
         headers: Mapping[bytes, bytes],
         receive: Receive,
-        started: float,
+        room: Room,
         request_id: bytes,
     ) -> Answer:
+        started = perf_counter()
         try:
-            return await self._answer(scope, headers, receive, started)
+            return await self._answer(scope, headers, receive, room, started)
         except HeadraceError as error:
             return error_answer(error, perf_counter() - started)
-        except _Disconnected:
+        except Disconnected:
             raise
         except Exception:
-            logger.exception("%s failed, request_id=%s", self._route.name, request_id.decode())
+            logger.exception("%s failed", self._route.name, extra=_named(request_id))
             return Answer(500, failure(UNEXPECTED_ERROR_TEXT, perf_counter() - started))
 
     async def _answer(
-        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, started: float
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        room: Room,
+        started: float,
     ) -> Answer:
         operation = self._route.operation
         access = self._access(headers, scope["path_params"])
-        body = await _read_body(headers, receive) if operation.takes_body else b""
+        body = await read_body(headers, receive, room) if operation.takes_body else b""
         call = Call(
             self._service, self._node, access, scope["path_params"], scope["query_string"], body
         )
-        gzipped = _accepts_gzip(headers)
+        takes_gzip = accepts_gzip(headers)
+
+        def encoded(result: Any) -> Answer:
+            answer = success_answer(result, started)
+            return gzipped(answer) if takes_gzip and not isinstance(result, Answer) else answer
 
         def work() -> Answer:
             self._node.authenticator.confirm(access, self._service)
-            result = operation.handle(call)
-            return _success_answer(result, perf_counter() - started, gzipped)
+            return encoded(operation.handle(call))
 
         place = operation.place(call)
         if place is Place.LOOP:
@@ -272,8 +263,7 @@ class Endpoint:
             return await self._threads.run(work, place)
         assert operation.on_timeout is not None
         assert timeout_s is not None
-        result = operation.on_timeout(call, timeout_s)
-        return _success_answer(result, perf_counter() - started, gzipped)
+        return encoded(operation.on_timeout(call, timeout_s))
 
     def _access(self, headers: Mapping[bytes, bytes], path_parameters: Mapping[str, str]) -> Access:
         """The caller's rights, once they are seen to be enough for the path's collection."""
@@ -318,8 +308,11 @@ def on_write_thread(call: Call) -> Place:
 
 
 def by_collection_size(call: Call) -> Place:
-    """For handlers that search: on the loop if the collection is small."""
-    if len(call.body) > IN_PLACE_BODY_BYTES_MAX:
+    """For handlers that search: on the loop if the collection is small.
+
+    A model that embeds a text takes as long as it takes.
+    """
+    if len(call.body) > IN_PLACE_BODY_BYTES_MAX or b'"model"' in call.body:
         return Place.READ_THREAD
     try:
         points = call.service.points_count(collection_name(call.path_parameters))
@@ -342,7 +335,7 @@ def error_answer(error: HeadraceError, seconds: float) -> Answer:
     """The answer that tells an error; who the caller is, is told as plain text."""
     status = wire_status(error).http
     if isinstance(error, (Unauthenticated, TokenRefused)):
-        return Answer(status, error.message.encode(), content_type=_TEXT)
+        return Answer(status, error.message.encode(), content_type=TEXT_TYPE)
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, RateLimited):
         headers = ((b"retry-after", b"%d" % error.retry_after_s),)
@@ -351,81 +344,14 @@ def error_answer(error: HeadraceError, seconds: float) -> Answer:
     return Answer(status, failure(error.message, seconds), headers)
 
 
-def text_answer(text: str) -> Answer:
-    """An answer in plain text, without the envelope."""
-    return Answer(200, text.encode(), content_type=_TEXT)
-
-
-async def send_answer(answer: Answer, send: Send) -> None:
-    """Send an answer whole."""
-    bytes_count = os.fstat(answer.file.fileno()).st_size if answer.file else len(answer.body)
-    headers = [
-        (b"content-type", answer.content_type),
-        (b"content-length", b"%d" % bytes_count),
-        *answer.headers,
-    ]
-    if answer.file is not None:
-        with answer.file:
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            while chunk := await to_thread.run_sync(answer.file.read, _FILE_CHUNK_BYTES):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    else:
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-def _success_answer(result: Any, seconds: float, gzipped: bool) -> Answer:
+def success_answer(result: Any, started: float) -> Answer:
+    """The answer of a handler's result."""
     if isinstance(result, Answer):
         return result
-    body = success(result, seconds)
-    if not gzipped or len(body) < GZIP_BYTES_MIN:
-        return Answer(200, body)
-    return Answer(200, gzip.compress(body, _GZIP_LEVEL, mtime=0), (_ENCODED, _VARY))
+    if isinstance(result, LongList):
+        return Answer(200, b"", pieces=success_pieces(result, started))
+    return Answer(200, success(result, perf_counter() - started))
 
 
-def _request_id(headers: Mapping[bytes, bytes]) -> bytes:
-    """The caller's own, if it is a plain one, else a new one."""
-    given = headers.get(b"x-request-id", b"")
-    plain = given.replace(b"-", b"").replace(b"_", b"")
-    if plain.isalnum() and len(given) <= _REQUEST_ID_BYTES_MAX:
-        return given
-    return uuid4().hex.encode()
-
-
-def _accepts_gzip(headers: Mapping[bytes, bytes]) -> bool:
-    accepted = headers.get(b"accept-encoding", b"").replace(b" ", b"")
-    return b"gzip" in accepted and b"gzip;q=0" not in accepted
-
-
-async def _read_body(headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body, of a JSON content type and not too large.
-
-    Raises:
-        MalformedInput: it is of another type, or too large.
-        _Disconnected: it never came.
-    """
-    content_type = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if content_type != b"application/json" and not content_type.endswith(b"+json"):
-        raise MalformedInput("Payload error: Content type error")
-    declared = headers.get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > BODY_BYTES_MAX:
-        raise _too_large(f"JSON payload ({int(declared)} bytes)")
-    chunks: list[bytes] = []
-    received = 0
-    while True:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Disconnected
-        chunk = message.get("body", b"")
-        received += len(chunk)
-        if received > BODY_BYTES_MAX:
-            raise _too_large("JSON payload")
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _too_large(what: str) -> MalformedInput:
-    return MalformedInput(
-        f"Payload error: {what} is larger than allowed (limit: {BODY_BYTES_MAX} bytes)."
-    )
+def _named(request_id: bytes) -> dict[str, Any]:
+    return fields(request_id=request_id.decode("latin-1"))

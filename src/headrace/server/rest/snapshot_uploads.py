@@ -19,6 +19,7 @@ from starlette.types import Receive
 from headrace.engine.snapshot.store import check_room
 from headrace.engine.storage.file_ops import FILE_OPS, storage_error, write_all
 from headrace.model.errors import MalformedInput
+from headrace.server.rest.receiving import receive_in_time
 
 _FIELD = b"snapshot"
 # How often the room on the disk is looked at again.
@@ -35,6 +36,7 @@ async def receive_upload(headers: Mapping[bytes, bytes], receive: Receive, path:
 
     Raises:
         MalformedInput: it is no whole form, or has no such field, or has it twice.
+        TimedOut: it stopped coming.
         NoSpace, StorageFailed: the file cannot be written.
     """
     kind, options = parse_options_header(headers.get(b"content-type", b""))
@@ -45,7 +47,7 @@ async def receive_upload(headers: Mapping[bytes, bytes], receive: Receive, path:
     form = _Form(options[b"boundary"], path)
     try:
         while True:
-            message = await receive()
+            message = await receive_in_time(receive)
             if message["type"] == "http.disconnect":
                 raise MalformedInput("Multipart error: the form is incomplete")
             await to_thread.run_sync(form.take, message.get("body", b""))

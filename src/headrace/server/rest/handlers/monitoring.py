@@ -19,7 +19,6 @@ from headrace.server.rest.endpoint import (
     Operation,
     Place,
     on_loop,
-    text_answer,
 )
 from headrace.server.rest.parameters import (
     boolean_parameter,
@@ -28,6 +27,7 @@ from headrace.server.rest.parameters import (
     text_parameter,
 )
 from headrace.server.rest.routes import JsonRoute
+from headrace.server.rest.sending import text_answer
 from headrace.server.telemetry import telemetry_answer
 
 _SLOW_REQUESTS_DEFAULT = 10

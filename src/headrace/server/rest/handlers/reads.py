@@ -8,15 +8,20 @@ from headrace.model.errors import BadRequest, NotFound
 from headrace.model.queries import ALL_VECTORS, WHOLE_PAYLOAD
 from headrace.server.auth import Need
 from headrace.server.rest.answers import (
+    PIECE_POINTS,
+    WHOLE_POINTS_MAX,
+    listed,
     plan_answer,
     query_answer,
     record_answer,
     records_answer,
+    scored_points_answer,
     scroll_answer,
 )
 from headrace.server.rest.endpoint import Call, Operation, by_collection_size, read_timed_out
 from headrace.server.rest.parameters import collection_name, point_id, read_timeout_s
 from headrace.server.rest.queries import (
+    SearchRequest,
     parse_count,
     parse_query,
     parse_query_batch,
@@ -32,6 +37,8 @@ def query_points(call: Call) -> Any:
     request = parse_query(call.body)
     begin_read(call, name, request.shard_key)
     call.access.check_lookups(request.query)
+    if request.query.limit > WHOLE_POINTS_MAX:
+        return _long_query_answer(call, name, request)
     answer = query_answer(call.service.query(name, request.query))
     if request.explain:
         answer["explain"] = plan_answer(call.service.explain(name, request.query))
@@ -58,7 +65,7 @@ def scroll_points(call: Call) -> Any:
     name = collection_name(call.path_parameters)
     request = parse_scroll(call.body)
     begin_read(call, name, request.shard_key)
-    return scroll_answer(call.service.scroll(name, request.scroll))
+    return scroll_answer(call.service.scroll_pieces(name, request.scroll, PIECE_POINTS))
 
 
 def count_points(call: Call) -> Any:
@@ -74,8 +81,10 @@ def retrieve_points(call: Call) -> Any:
     name = collection_name(call.path_parameters)
     request = parse_retrieve(call.body)
     begin_read(call, name, request.shard_key)
-    records = call.service.retrieve(name, request.ids, request.with_payload, request.with_vectors)
-    return records_answer(records)
+    found = call.service.retrieve_pieces(
+        name, request.ids, request.with_payload, request.with_vectors, PIECE_POINTS
+    )
+    return listed(found, records_answer, lambda points: points)
 
 
 def get_point(call: Call) -> Any:
@@ -87,6 +96,14 @@ def get_point(call: Call) -> Any:
     if not records:
         raise NotFound(f"Point with id {wanted} does not exists!")
     return record_answer(records[0])
+
+
+def _long_query_answer(call: Call, name: str, request: SearchRequest) -> Any:
+    found = call.service.query_pieces(name, request.query, PIECE_POINTS)
+    more = {}
+    if request.explain:
+        more["explain"] = plan_answer(call.service.explain(name, request.query))
+    return listed(found, scored_points_answer, lambda points: {"points": points, **more})
 
 
 def begin_read(call: Call, name: str, *shard_keys: str | None) -> None:

@@ -25,16 +25,15 @@ from starlette.types import Receive, Scope
 from headrace.model.errors import HeadraceError, MalformedInput, NotFound
 from headrace.server.auth import Need
 from headrace.server.node import Node as FrontNode
-from headrace.server.rest.answers import success
 from headrace.server.rest.body import FormatError, Node, Rules, read_body
 from headrace.server.rest.endpoint import (
-    Answer,
     Call,
     Endpoint,
     Operation,
     Place,
     Threads,
     on_write_thread,
+    success_answer,
 )
 from headrace.server.rest.parameters import (
     boolean_parameter,
@@ -42,7 +41,9 @@ from headrace.server.rest.parameters import (
     path_parameter,
     text_parameter,
 )
+from headrace.server.rest.receiving import Room
 from headrace.server.rest.routes import COLLECTION, JsonRoute
+from headrace.server.rest.sending import Answer
 from headrace.server.rest.snapshot_uploads import receive_upload
 from headrace.service.service import Service
 
@@ -229,7 +230,12 @@ class _Upload(Endpoint):
     """The ASGI application of a route that takes a form with a file."""
 
     async def _answer(
-        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, started: float
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        room: Room,
+        started: float,
     ) -> Answer:
         access = self._access(headers, scope["path_params"])
         call = Call(
@@ -244,9 +250,7 @@ class _Upload(Endpoint):
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
-            if isinstance(result, Answer):
-                return result
-            return Answer(200, success(result, perf_counter() - started))
+            return success_answer(result, started)
 
         try:
             await receive_upload(headers, receive, path)
