@@ -22,6 +22,7 @@ from headrace.cli.main import app
 from headrace.cli.settings import SettingsFile
 from headrace.server.grpc.server import _services
 from headrace.server.rest.app import create_app
+from headrace.server.rest.payload_indexes import INDEX_OPTIONS
 from headrace.sink.client_settings import CONSUMER_PREFIX, PRODUCER_PREFIX
 from headrace.sink.config import ConnectorConfig, load_connector_config
 from headrace.sink.config_keys import SUPPORTED_KEYS
@@ -61,6 +62,17 @@ def table(name: str, first_heading: str) -> list[dict[str, str]]:
 
 def code_spans(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
+
+
+# Payloads
+
+
+def test_every_option_of_a_payload_index_is_explained() -> None:
+    explained = {
+        name for row in table("docs/payloads.md", "option") for name in code_spans(row["option"])
+    }
+    options = {name for known in INDEX_OPTIONS.values() for name in known}
+    assert explained == options
 
 
 # README

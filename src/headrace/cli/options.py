@@ -150,6 +150,16 @@ CorsOriginsOption = Annotated[
         "separated by spaces). None may by default.",
     ),
 ]
+TransientColumnsOption = Annotated[
+    int,
+    typer.Option(
+        "--transient-columns-mb",
+        min=0,
+        envvar=environment_variable("transient_columns_mb"),
+        help="How much memory the columns may take, in MiB, that filters on fields without "
+        "a payload index leave behind.",
+    ),
+]
 TlsCertOption = Annotated[
     Path | None,
     typer.Option(

@@ -25,6 +25,7 @@ from headrace.cli.options import (
     StopTimeoutOption,
     TlsCertOption,
     TlsKeyOption,
+    TransientColumnsOption,
     auth_options,
     tls_files,
 )
@@ -36,6 +37,7 @@ from headrace.server.options import (
     DEFAULT_HOST,
     DEFAULT_HTTP_PORT,
     DEFAULT_STOP_TIMEOUT_S,
+    DEFAULT_TRANSIENT_COLUMNS_MB,
     ServeOptions,
 )
 
@@ -62,6 +64,7 @@ def serve(
     snapshot_urls: SnapshotUrlsOption = SnapshotUrls.OFF,
     embedding_model: EmbeddingModelsOption = None,
     cors_origin: CorsOriginsOption = None,
+    transient_columns_mb: TransientColumnsOption = DEFAULT_TRANSIENT_COLUMNS_MB,
 ) -> None:
     """Serve the data directory over REST and gRPC until SIGTERM or Ctrl-C.
 
@@ -84,6 +87,7 @@ def serve(
         snapshot_urls,
         tuple(embedding_model or ()),
         tuple(cors_origin or ()),
+        transient_columns_mb,
     )
     run_until_stopped(options, no_companions)
 

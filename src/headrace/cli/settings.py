@@ -51,6 +51,7 @@ class SettingsFile(msgspec.Struct, frozen=True):
     snapshot_urls: str | UnsetType = UNSET
     embedding_model: list[str] | UnsetType = UNSET
     cors_origin: list[str] | UnsetType = UNSET
+    transient_columns_mb: int | UnsetType = UNSET
 
 
 def read_settings(path: Path) -> dict[str, Any]:

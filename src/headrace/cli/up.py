@@ -30,6 +30,7 @@ from headrace.cli.options import (
     StopTimeoutOption,
     TlsCertOption,
     TlsKeyOption,
+    TransientColumnsOption,
     WorkerConfigOption,
     auth_options,
     tls_files,
@@ -42,6 +43,7 @@ from headrace.server.options import (
     DEFAULT_HOST,
     DEFAULT_HTTP_PORT,
     DEFAULT_STOP_TIMEOUT_S,
+    DEFAULT_TRANSIENT_COLUMNS_MB,
     ServeOptions,
 )
 
@@ -76,6 +78,7 @@ def up(
     snapshot_urls: SnapshotUrlsOption = SnapshotUrls.OFF,
     embedding_model: EmbeddingModelsOption = None,
     cors_origin: CorsOriginsOption = None,
+    transient_columns_mb: TransientColumnsOption = DEFAULT_TRANSIENT_COLUMNS_MB,
 ) -> None:
     """Serve, and stream Kafka topics into the same store, in one process.
 
@@ -110,5 +113,6 @@ def up(
         snapshot_urls,
         tuple(embedding_model or ()),
         tuple(cors_origin or ()),
+        transient_columns_mb,
     )
     run_until_stopped(options, make_companions)

@@ -30,6 +30,7 @@ from headrace.engine.collection.document import (
 )
 from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.read_only import ReadOnlyCollection
+from headrace.engine.payload_index.transient_memory import TRANSIENT_BYTES_MAX, TransientMemory
 from headrace.engine.snapshot.create import create_full_snapshot, create_snapshot
 from headrace.engine.snapshot.restore import RestoredCollection, restore_collection
 from headrace.engine.snapshot.store import SnapshotStore
@@ -82,11 +83,18 @@ class Engine:
         snapshots: the snapshots that are kept in the directory.
     """
 
-    def __init__(self, directory: Path, lock: DirectoryLock | None, ops: FileOps) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        lock: DirectoryLock | None,
+        ops: FileOps,
+        transient_bytes_max: int,
+    ) -> None:
         self._directory = directory
         self._ops = ops
         self._maintenance = Maintenance()
         self._builder = IndexBuilder()
+        self._transient_memory = TransientMemory(transient_bytes_max)
         self._lock = lock
         self._collections: dict[str, Collection] = {}
         self._changing = threading.Lock()
@@ -99,7 +107,14 @@ class Engine:
         self._aliases = Aliases(directory / "aliases.doc", ops)
 
     @classmethod
-    def open(cls, directory: Path, ops: FileOps = FILE_OPS, *, read_only: bool = False) -> Engine:
+    def open(
+        cls,
+        directory: Path,
+        ops: FileOps = FILE_OPS,
+        *,
+        read_only: bool = False,
+        transient_bytes_max: int = TRANSIENT_BYTES_MAX,
+    ) -> Engine:
         """Open or create a data directory, replaying the log of each collection.
 
         Args:
@@ -107,6 +122,8 @@ class Engine:
             ops: the file operations to use.
             read_only: take no lock and change nothing, so that this works beside the
                 owner; shows what was stored at this moment, and refuses writes.
+            transient_bytes_max: how much memory the columns of fields without a payload
+                index may take, over all collections.
 
         Raises:
             DirectoryInUse: another process has it open, and this is not for reading only.
@@ -114,12 +131,12 @@ class Engine:
             NotFound: there is no data directory, and this is for reading only.
         """
         if read_only:
-            return cls._open_read_only(directory, ops)
+            return cls._open_read_only(directory, ops, transient_bytes_max)
         try:
             (directory / "collections").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise storage_error(error, f"creating {directory}") from error
-        engine = cls(directory, DirectoryLock.acquire(directory), ops)
+        engine = cls(directory, DirectoryLock.acquire(directory), ops, transient_bytes_max)
         try:
             engine._load()
         except BaseException:
@@ -128,10 +145,10 @@ class Engine:
         return engine
 
     @classmethod
-    def _open_read_only(cls, directory: Path, ops: FileOps) -> Engine:
+    def _open_read_only(cls, directory: Path, ops: FileOps, transient_bytes_max: int) -> Engine:
         if not (directory / "collections").is_dir():
             raise NotFound(f"{directory} is not a data directory: it has no `collections` in it")
-        engine = cls(directory, None, ops)
+        engine = cls(directory, None, ops, transient_bytes_max)
         try:
             engine._read_positions()
             for path in stored_collections(directory):
@@ -472,7 +489,12 @@ class Engine:
         try:
             document = read_collection_document(directory, self._ops)
             collection = ReadOnlyCollection(
-                document.name, directory, document.config, self._builder, self._ops
+                document.name,
+                directory,
+                document.config,
+                self._builder,
+                self._transient_memory,
+                self._ops,
             )
         except (CorruptFile, StorageFailed, FileNotFoundError):
             if directory.exists():
@@ -481,7 +503,15 @@ class Engine:
         self._collections[document.name] = collection
 
     def _open_collection(self, name: str, directory: Path, config: CollectionConfig) -> Collection:
-        return Collection(name, directory, config, self._maintenance, self._builder, self._ops)
+        return Collection(
+            name,
+            directory,
+            config,
+            self._maintenance,
+            self._builder,
+            self._transient_memory,
+            self._ops,
+        )
 
     def _take_back_replaced(self) -> None:
         """Finish or undo what `_put_in_place` was interrupted in."""

@@ -11,6 +11,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_HTTP_PORT = 6333
 DEFAULT_GRPC_PORT = 6334
 DEFAULT_STOP_TIMEOUT_S = 10.0
+DEFAULT_TRANSIENT_COLUMNS_MB = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class ServeOptions:
         embedding_models: the operator's own functions that embed texts; see
             `register_from_setting`.
         cors_origins: the web origins whose pages may call REST; `*` is all, none is none.
+        transient_columns_mb: how much memory the columns of fields without a payload index
+            may take, in MiB, over all collections.
     """
 
     data: Path
@@ -65,3 +68,4 @@ class ServeOptions:
     snapshot_urls: SnapshotUrls = SnapshotUrls.OFF
     embedding_models: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    transient_columns_mb: int = DEFAULT_TRANSIENT_COLUMNS_MB

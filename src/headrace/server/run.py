@@ -312,7 +312,10 @@ async def _opened_service(options: ServeOptions) -> Service:
     """Open the store on a thread, since replay may take long and Ctrl-C must be heard."""
     try:
         return await asyncio.to_thread(
-            Service.open, options.data, snapshot_urls=options.snapshot_urls
+            Service.open,
+            options.data,
+            snapshot_urls=options.snapshot_urls,
+            transient_bytes_max=options.transient_columns_mb * 2**20,
         )
     except StorageFailed as error:
         raise StartFailed(

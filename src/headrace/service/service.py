@@ -14,6 +14,7 @@ from headrace.engine.collection.collection import Collection
 from headrace.engine.collection.columns import retrieve_columns
 from headrace.engine.engine import Engine
 from headrace.engine.payload_index.index import BuildProgress as BuildProgress
+from headrace.engine.payload_index.transient_memory import TRANSIENT_BYTES_MAX
 from headrace.engine.query.columns import ColumnScan, scan_columns
 from headrace.engine.query.matrix import MatrixRow as MatrixRow
 from headrace.engine.query.plan import StagePlan as StagePlan
@@ -80,6 +81,7 @@ class Service:
         *,
         snapshot_urls: SnapshotUrls = SnapshotUrls.OFF,
         read_only: bool = False,
+        transient_bytes_max: int = TRANSIENT_BYTES_MAX,
     ) -> Service:
         """Open or create the data directory at `path`, replaying its logs.
 
@@ -88,13 +90,18 @@ class Service:
             snapshot_urls: from which URLs snapshots may be restored.
             read_only: take no lock and change nothing, so that this works beside the
                 owner; shows what was stored at this moment, and refuses writes.
+            transient_bytes_max: how much memory the columns of fields without a payload
+                index may take, over all collections.
 
         Raises:
             DirectoryInUse: another process has it open, and this is not for reading only.
             CorruptFile: a file is damaged beyond a torn tail.
             NotFound: there is no data directory, and this is for reading only.
         """
-        return cls(Engine.open(Path(path), read_only=read_only), snapshot_urls)
+        engine = Engine.open(
+            Path(path), read_only=read_only, transient_bytes_max=transient_bytes_max
+        )
+        return cls(engine, snapshot_urls)
 
     def close(self) -> None:
         """Finish running writes, release the directory."""

@@ -11,6 +11,7 @@ import pytest
 from headrace.engine.payload_index.build import build_parts
 from headrace.engine.payload_index.index import PayloadIndex
 from headrace.engine.payload_index.part_key import PartKey, PartKind
+from headrace.engine.payload_index.transient_memory import TransientMemory
 from headrace.engine.query.mask import passing_set
 from headrace.engine.query.points import evaluate_rows
 from headrace.engine.segment.segment import View
@@ -59,7 +60,7 @@ def test_nothing_is_built_where_nothing_is_filtered_or_indexed() -> None:
     filled = stored(2000)
     filled.keep_up()
     assert index_of(filled).coverage(filled.view).runs
-    assert index_of(filled).transient_bytes({}) == 0
+    assert index_of(filled).transient_columns() == []
 
 
 def test_the_background_builds_what_payload_indexes_demand() -> None:
@@ -70,7 +71,7 @@ def test_the_background_builds_what_payload_indexes_demand() -> None:
     assert not index.is_due(filled.view)
     (covered,) = index.coverage(filled.view).runs
     assert KIND_STRINGS in covered.run.parts
-    assert index.transient_bytes(filled.view.schema) == 0
+    assert index.transient_columns() == []
 
 
 def test_an_index_that_is_created_later_is_built_over_all_rows() -> None:
@@ -139,7 +140,8 @@ def test_a_batch_that_was_taken_back_leaves_no_trace() -> None:
 
 def test_transient_parts_stay_within_their_bound_of_memory() -> None:
     filled = stored(3000, {"number": INTEGER})
-    index = PayloadIndex(filled.view.changes, transient_bytes_max=100_000)
+    memory = TransientMemory(100_000)
+    index = PayloadIndex(filled.view.changes, memory)
     filled.segment.payload_index = index
     filled.keep_up()
     for _ in range(2):
@@ -149,14 +151,14 @@ def test_transient_parts_stay_within_their_bound_of_memory() -> None:
                 should=(FieldCondition(key, range=Range(gte=1.0)), IsEmpty(key)),
             )
             assert_right(filled.view, filter)
-            assert index.transient_bytes(filled.view.schema) <= 100_000
+            assert 0 < memory.nbytes <= 100_000
     (covered,) = index.coverage(filled.view).runs
     assert PartKey((), "number", PartKind.WHOLE_NUMBERS) in covered.run.parts
 
 
 def test_what_a_filter_needs_may_exceed_the_bound() -> None:
     filled = stored(3000)
-    filled.segment.payload_index = PayloadIndex(filled.view.changes, transient_bytes_max=1)
+    filled.segment.payload_index = PayloadIndex(filled.view.changes, TransientMemory(1))
     nested = Filter(must=(Nested("list", Filter(must=(IsEmpty("x"),))),))
     assert_right(filled.view, nested)
     assert_right(filled.view)
@@ -185,7 +187,10 @@ def test_a_part_that_several_ask_for_is_built_once(monkeypatch: pytest.MonkeyPat
         go_on.set()
         assert all(KIND_STRINGS in parts.result(timeout=30) for parts in found)
     assert len(builds) == 1
-    assert progress == []
+    assert [(one.payload_paths, one.rows_done, one.rows_total) for one in progress] == [
+        (["kind"], 0, 3000)
+    ]
+    assert index.progress() == []
 
 
 def test_progress_is_told_while_rows_are_read() -> None:
@@ -237,7 +242,7 @@ def test_unused_runs_are_let_go_of_when_nothing_wants_them(
     assert index_of(filled).is_due(filled.view)
     filled.keep_up()
     assert not index_of(filled).is_due(filled.view)
-    assert index_of(filled).transient_bytes({}) == 0
+    assert index_of(filled).transient_columns() == []
     assert_right(filled.view)
 
 

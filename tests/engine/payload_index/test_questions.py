@@ -4,15 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from headrace.engine.payload_index.conditions import (
-    FILTER_CONDITIONS_MAX,
-    FILTER_DEPTH_MAX,
-    compile_filter,
-)
+from headrace.engine.payload_index.conditions import compile_filter
 from headrace.engine.payload_index.part_key import PartKey, PartKind
 from headrace.engine.query.mask import filter_rows, passing_set
 from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
 from headrace.model.errors import BadRequest, MalformedInput
+from headrace.model.filter_bounds import FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX
 from headrace.model.filters import (
     Condition,
     FieldCondition,
@@ -95,7 +92,7 @@ def test_a_deeper_filter_is_refused(depth: int) -> None:
 def test_a_filter_with_too_many_conditions_is_refused() -> None:
     points = StoredPoints()
     too_long = Filter(should=(IsEmpty("a"),) * (FILTER_CONDITIONS_MAX + 1))
-    with pytest.raises(BadRequest, match="Filter has too many conditions: at most 16384"):
+    with pytest.raises(BadRequest, match="Filter has too many conditions: at most 65536"):
         passing_set(too_long, points.view)
 
 

@@ -38,7 +38,15 @@ from headrace.model.filters import (
 )
 
 WORDS = ("red", "green", "Red", "quick", "the", "running", "café", "redder")
-SENTENCES = ("", "red green", "the quick Red", "quick red green", "running the redder", "red red")
+SENTENCES = (
+    *("", "red green", "the quick Red", "quick red green", "running the redder", "red red"),
+    *(
+        "don't x-y_z naïve",
+        "Straße ŒUVRE ΟΔΟΣ",
+        "İstanbul ﬁne, Привет!",
+        "a1b2 ３ हिंदी  red\tgreen",
+    ),
+)
 UUID_TEXTS = ("550e8400-e29b-41d4-a716-446655440000", "123e4567-e89b-12d3-a456-426614174000")
 DATETIMES = (
     "2020-01-01T00:00:00Z",

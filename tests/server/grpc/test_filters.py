@@ -13,11 +13,11 @@ from qdrant_client import models
 from qdrant_client.conversions.conversion import RestToGrpc
 
 from headrace.model.errors import BadRequest, HeadraceError, InvalidBody, MalformedInput
+from headrace.model.filter_bounds import FILTER_CONDITIONS_MAX
 from headrace.model.filters import DatetimeRange, FieldCondition, Range
 from headrace.server.grpc.filters import read_filter
 from headrace.server.rest import filters as rest_filters
 from headrace.server.rest.body import read_body
-from headrace.server.rest.filters import FILTER_CONDITIONS_MAX
 
 BONN = {"lon": 7.1, "lat": 50.7}
 RING = {"points": [BONN, {"lon": 8, "lat": 51}, {"lon": 8, "lat": 50}, BONN]}
@@ -196,7 +196,7 @@ def test_too_many_conditions_are_refused() -> None:
     condition = field(is_null=True)
     assert len(read_filter(qdrant.Filter(must=[condition] * FILTER_CONDITIONS_MAX)).must)
     half = [condition] * (FILTER_CONDITIONS_MAX // 2 + 1)
-    with pytest.raises(BadRequest, match="more than 65536 conditions"):
+    with pytest.raises(BadRequest, match="too many conditions: at most 65536"):
         read_filter(qdrant.Filter(must=half, must_not=half))
 
 

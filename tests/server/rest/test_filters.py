@@ -8,6 +8,7 @@ import pytest
 from qdrant_client import models
 
 from headrace.model.errors import BadRequest, HeadraceError, InvalidBody
+from headrace.model.filter_bounds import FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX
 from headrace.model.filters import (
     Condition,
     DatetimeRange,
@@ -35,7 +36,7 @@ from headrace.model.filters import (
     ValuesCount,
 )
 from headrace.server.rest.body import FormatError, read_body
-from headrace.server.rest.filters import FILTER_CONDITIONS_MAX, FILTER_DEPTH_MAX, read_filter
+from headrace.server.rest.filters import read_filter
 
 HERE = {"lon": 1.5, "lat": -2}
 RING = {"points": [HERE, {"lon": 2, "lat": 2}, {"lon": 3, "lat": 3}, HERE]}
@@ -217,7 +218,7 @@ def test_filters_nest_only_so_deep() -> None:
     body: Any = {}
     for _ in range(FILTER_DEPTH_MAX):
         body = {"must": body}
-    with pytest.raises(BadRequest, match="nested more than"):
+    with pytest.raises(BadRequest, match="nested too deeply"):
         parse(body)
     assert parse(body["must"]) is not None
 
@@ -225,7 +226,7 @@ def test_filters_nest_only_so_deep() -> None:
 def test_too_many_conditions_are_refused() -> None:
     condition = {"is_null": {"key": "a"}}
     assert parse({"must": [condition] * FILTER_CONDITIONS_MAX})
-    with pytest.raises(BadRequest, match="more than"):
+    with pytest.raises(BadRequest, match="too many conditions"):
         parse({"must": [condition] * FILTER_CONDITIONS_MAX, "should": [condition]})
 
 

@@ -138,6 +138,20 @@ def encoded(body: Any, chance: random.Random) -> bytes:
     return text
 
 
+@pytest.mark.parametrize("route", ["/points/delete", "/points/payload/clear"])
+@pytest.mark.parametrize("clause", ["must", "must_not"])
+def test_a_condition_without_an_operator_is_refused_before_it_deletes_anything(
+    rest: Rest, collection: str, route: str, clause: str
+) -> None:
+    path = f"/collections/{collection}"
+    points = [{"id": 1, "vector": VECTOR, "payload": {"a": 1}}]
+    rest.result("PUT", f"{path}/points?wait=true", {"points": points})
+    status, text = rest.error("POST", path + route, {"filter": {clause: [{"key": "a"}]}})
+    assert status == 422
+    assert "At least one field condition must be specified" in text
+    assert rest.result("GET", f"{path}/points/1")["payload"] == {"a": 1}
+
+
 # A similarity beyond float32 is infinite, which is no fault.
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 @pytest.mark.parametrize("seed", range(4))

@@ -18,21 +18,19 @@ JACKET = {
     "location": [{"longitude": 52.5200, "latitude": 13.4050}],
     "reviews": [{"user": "Alice", "score": 4}, {"user": "Bob", "score": 5}],
 }
-TYPED: dict[str, Any] = {
-    "quantity": 10,
-    "sizes": [35, 36, 38],
-    "price": 11.99,
-    "rating": [9.1, 9.2, 9.4],
-    "delivered": True,
-    "replies": [False, False, True, False],
-    "name": "Alice",
-    "friends": ["Bob", "Eva", "Jack"],
+# What the page shows for each type, alone and as an array.
+INTEGERS = {"quantity": 10, "sizes": [35, 36, 38]}
+FLOATS = {"price": 11.99, "rating": [9.1, 9.2, 9.4]}
+BOOLS = {"delivered": True, "replies": [False, False, True, False]}
+KEYWORDS = {"name": "Alice", "friends": ["Bob", "Eva", "Jack"]}
+PLACES = {
     "location": {"longitude": 52.5200, "latitude": 13.4050},
     "cities": [
         {"longitude": 51.5072, "latitude": 0.1276},
         {"longitude": 40.7128, "latitude": 74.0060},
     ],
 }
+TYPED: dict[str, Any] = {**INTEGERS, **FLOATS, **BOOLS, **KEYWORDS, **PLACES}
 OTHER: dict[str, Any] = {
     "quantity": "10",
     "sizes": [1],
@@ -112,6 +110,17 @@ def test_a_typical_payload_comes_back_as_it_was_sent(page: Page) -> None:
     page.put({1: JACKET})
     assert page.payload(1) == JACKET
     assert list(page.payload(1)) == list(JACKET)
+
+
+@pytest.mark.parametrize("payload", [INTEGERS, FLOATS, BOOLS, KEYWORDS, PLACES])
+def test_the_example_of_each_type_comes_back_as_it_was_sent(
+    page: Page, payload: dict[str, Any]
+) -> None:
+    page.put({1: payload})
+    assert list(page.payload(1).items()) == list(payload.items())
+    assert [type(value) for value in page.payload(1).values()] == [
+        type(value) for value in payload.values()
+    ]
 
 
 def test_points_are_created_with_payloads(page: Page) -> None:
@@ -223,6 +232,19 @@ def test_indexed_fields_are_shown_in_the_payload_schema(page: Page) -> None:
     assert page.schema()["property2"]["points"] == 3
     page.write("DELETE", "/index/property1", None)
     assert list(page.schema()) == ["property2"]
+
+
+def test_the_name_of_a_field_with_spaces_stands_in_quotes(page: Page) -> None:
+    """The page's own request has a placeholder there, which is no payload path."""
+    page.put({1: {"name of field to index": "a"}, 2: {}})
+    as_printed = {"field_name": "name of field to index", "field_schema": "keyword"}
+    status, text = page.rest.error("PUT", f"{page.path}/index?wait=true", as_printed)
+    assert status == 400
+    assert "Invalid json path: 'name of field to index'" in text
+    quoted = '"name of field to index"'
+    page.write("PUT", "/index", {"field_name": quoted, "field_schema": "keyword"})
+    assert page.schema() == {quoted: {"data_type": "keyword", "points": 1}}
+    assert page.passing({"key": quoted, "match": {"value": "a"}}) == [1]
 
 
 def test_the_most_restrictive_condition_is_taken_first(page: Page) -> None:

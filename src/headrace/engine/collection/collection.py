@@ -19,6 +19,7 @@ from headrace.engine.collection.apply import apply_operation
 from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.prepare import prepare_batch
 from headrace.engine.payload_index.index import BuildProgress
+from headrace.engine.payload_index.transient_memory import TransientMemory
 from headrace.engine.query.counts import count_points, indexed_points_count
 from headrace.engine.query.execute import QueryContext, query_pieces, run_query
 from headrace.engine.query.explain import explain_query
@@ -131,6 +132,7 @@ class Collection:
         config: what it was created with; its checkpoint and log know what it is by now.
         maintenance: where checkpoints and compaction run.
         builder: where graphs are made.
+        transient_memory: bounds the columns that filters leave behind.
         ops: the file operations of the log and the checkpoints.
     """
 
@@ -141,10 +143,11 @@ class Collection:
         config: CollectionConfig,
         maintenance: Maintenance,
         builder: IndexBuilder,
+        transient_memory: TransientMemory,
         ops: FileOps = FILE_OPS,
     ) -> None:
         self.name = name
-        self._segment = Segment(config, builder)
+        self._segment = Segment(config, builder, transient_memory)
         self._wal = Wal.open(directory / WAL_DIRECTORY, create=False, ops=ops)
         self._queue: list[_Ticket] = []
         self._queue_lock = threading.Lock()

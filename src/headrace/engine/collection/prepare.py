@@ -12,7 +12,6 @@ from collections.abc import Mapping
 import msgspec
 
 from headrace.engine.filter.text import text_pipeline
-from headrace.engine.payload_index.conditions import check_size
 from headrace.engine.vectors.distances import normalised
 from headrace.model.collection_changes import (
     changed_config,
@@ -25,6 +24,7 @@ from headrace.model.collection_config import (
     SparseVectorParams,
 )
 from headrace.model.errors import BadRequest, InvalidVector, WrongVectorDimension
+from headrace.model.filter_bounds import check_size
 from headrace.model.operations import (
     ChangeConfig,
     CreatePayloadIndex,

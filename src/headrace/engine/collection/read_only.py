@@ -8,6 +8,7 @@ the owner writes later is not seen.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from headrace.engine.collection.collection import (
@@ -15,6 +16,7 @@ from headrace.engine.collection.collection import (
     Collection,
     catch_up,
 )
+from headrace.engine.payload_index.transient_memory import TransientMemory
 from headrace.engine.segment.checkpoint import MANIFEST_NAME, Checkpoints
 from headrace.engine.segment.segment import Segment
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps
@@ -44,6 +46,7 @@ class ReadOnlyCollection(Collection):
         directory: its own.
         config: what it was created with.
         builder: where graphs are made that the checkpoint lacks.
+        transient_memory: bounds the columns that filters leave behind.
         ops: the file operations to use.
 
     Raises:
@@ -57,11 +60,12 @@ class ReadOnlyCollection(Collection):
         directory: Path,
         config: CollectionConfig,
         builder: IndexBuilder,
+        transient_memory: TransientMemory,
         ops: FileOps = FILE_OPS,
     ) -> None:
         self.name = name
         self._checkpoint_lock = threading.RLock()
-        self._segment = _load(directory, config, builder, ops)
+        self._segment = _load(directory, lambda: Segment(config, builder, transient_memory), ops)
         self._view = self._segment.working_view()
         self._segment.published(self._view)
 
@@ -101,13 +105,11 @@ def fingerprint(directory: Path) -> object:
     return manifest, logs, directory.exists()
 
 
-def _load(
-    directory: Path, config: CollectionConfig, builder: IndexBuilder, ops: FileOps
-) -> Segment:
+def _load(directory: Path, new_segment: Callable[[], Segment], ops: FileOps) -> Segment:
     attempts_left = _ATTEMPTS_MAX
     while True:
         before = fingerprint(directory)
-        segment = Segment(config, builder)
+        segment = new_segment()
         attempts_left -= 1
         try:
             _load_into(segment, directory, ops)

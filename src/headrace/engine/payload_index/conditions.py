@@ -45,7 +45,7 @@ from headrace.engine.payload_index.shapes import (
 from headrace.engine.payload_index.terms import Terms
 from headrace.engine.payload_index.texts import Texts
 from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
-from headrace.model.errors import BadRequest
+from headrace.model.filter_bounds import check_size
 from headrace.model.filters import (
     Condition,
     DatetimeRange,
@@ -71,10 +71,6 @@ from headrace.model.filters import (
 )
 from headrace.model.ids import parse_uuid
 from headrace.model.payload_path import PayloadPath, parse_payload_path
-
-# Deeper or longer filters are refused: evaluating them would take the stack or seconds.
-FILTER_DEPTH_MAX = 64
-FILTER_CONDITIONS_MAX = 16_384
 
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
@@ -108,35 +104,6 @@ def demanded_parts(schema: Schema) -> set[PartKey]:
     parts = {indexed_part(key, field) for key, field in schema.items()}
     return parts.union(key._replace(kind=PartKind.SHAPES, params=b"") for key in parts)
 
-
-def check_size(filter: Filter) -> None:
-    """Refuse filters that are too deep or have too many conditions.
-
-    Raises:
-        BadRequest: it is.
-    """
-    conditions = _conditions_of(filter)
-    if len(conditions) <= FILTER_CONDITIONS_MAX and _NESTING.isdisjoint(map(type, conditions)):
-        return
-    conditions_count = 0
-    level: list[Filter] = [filter]
-    depth = 0
-    while level:
-        depth += 1
-        if depth > FILTER_DEPTH_MAX:
-            raise BadRequest(f"Filter is nested too deeply: at most {FILTER_DEPTH_MAX} levels")
-        conditions = [condition for one in level for condition in _conditions_of(one)]
-        conditions_count += len(conditions)
-        if conditions_count > FILTER_CONDITIONS_MAX:
-            raise BadRequest(f"Filter has too many conditions: at most {FILTER_CONDITIONS_MAX}")
-        level = [
-            one.filter if isinstance(one, Nested) else one
-            for one in conditions
-            if isinstance(one, (Nested, Filter))
-        ]
-
-
-_NESTING = frozenset((Filter, Nested))
 
 _PART_OF_INDEX = {
     PayloadFieldType.KEYWORD: PartKind.STRINGS,
@@ -174,13 +141,6 @@ class _Place(NamedTuple):
             if path.startswith(prefix)
         }
         return _Place((*self.space, str(elements_path)), schema)
-
-
-def _conditions_of(filter: Filter) -> list[Condition]:
-    conditions = [*filter.must, *filter.should, *filter.must_not]
-    if filter.min_should is not None:
-        conditions += filter.min_should.conditions
-    return conditions
 
 
 def _all_of(filter: Filter, place: _Place) -> Question:

@@ -150,13 +150,12 @@ class AnyOf:
 
     def row_set(self) -> RowSet:
         """See `Found`."""
-        rows = RowSet.none(self._row_count)
+        fast = (found.row_set() for found in self._found if not found.is_slow)
+        rows = RowSet.union(fast, self._row_count)
         for found in self._found:
             if found.is_slow:
                 others = rows.complement()
                 rows = rows | others.keep(found.holds(others.rows))
-            else:
-                rows = rows | found.row_set()
         return rows
 
     def holds(self, rows: Rows) -> Mask:

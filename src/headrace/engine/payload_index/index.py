@@ -22,12 +22,11 @@ from headrace.engine.payload_index.coverage import CoveredRun, IndexedView, Inde
 from headrace.engine.payload_index.merge import merge_parts
 from headrace.engine.payload_index.part_key import PartKey, elements_keys
 from headrace.engine.payload_index.run import Run
+from headrace.engine.payload_index.transient_memory import TransientColumn, TransientMemory
 from headrace.model.collection_config import PayloadFieldSchema
 from headrace.model.vectors import Rows
 
 Schema = Mapping[str, PayloadFieldSchema]
-
-TRANSIENT_BYTES_MAX = 256 * 2**20
 
 # Up to this many unknown rows are evaluated one by one, at a few microseconds each; more
 # become a run first, which costs some hundred microseconds.
@@ -86,12 +85,12 @@ class PayloadIndex:
 
     Args:
         start: the moment before any payload.
-        transient_bytes_max: how much memory parts may take that no payload index demands.
+        memory: bounds what parts may take that no payload index demands.
     """
 
-    def __init__(self, start: ChangeMark, transient_bytes_max: int = TRANSIENT_BYTES_MAX) -> None:
+    def __init__(self, start: ChangeMark, memory: TransientMemory) -> None:
         self._state = IndexState(start, 0, [], ())
-        self._transient_bytes_max = transient_bytes_max
+        self._memory = memory
         self._lock = threading.Lock()
         self._merging = threading.Lock()
         self._used_at: dict[PartKey, float] = {}
@@ -99,6 +98,7 @@ class PayloadIndex:
         self._last_demanded: tuple[Schema, set[PartKey]] = ({}, set())
         # What could not be built, so that it is not tried again after each write.
         self._not_buildable: set[PartKey] | None = None
+        memory.add(self)
 
     # Reading
 
@@ -132,18 +132,15 @@ class PayloadIndex:
             is_missing = is_missing or key not in parts
         if not is_missing:
             return parts
+        self._demanded(schema)
         parts = self._build(run, keys)
-        self._keep_within_bound(schema, keys)
+        leading = [elements for key in keys for elements in elements_keys(key.space)]
+        self._memory.keep_within_bound(self, {*keys, *leading})
         return parts
 
     def progress(self) -> list[BuildProgress]:
         """What is being built at this moment."""
         return list(self._progress.values())
-
-    def transient_bytes(self, schema: Schema) -> int:
-        """Memory of the parts that no payload index demands, in bytes."""
-        demanded = self._demanded(schema)
-        return sum(size for key, size in self._parts_bytes().items() if key not in demanded)
 
     # Keeping up
 
@@ -189,7 +186,7 @@ class PayloadIndex:
             self._not_buildable = None
             return
         self._not_buildable = None
-        self._forget(set(self._parts_bytes()) - kept)
+        self.forget(set(self._parts_bytes()) - kept)
 
     def take_over(self, old: PayloadIndex, view: IndexedView) -> None:
         """Build the parts that another segment's index has, for one that takes its place."""
@@ -291,20 +288,17 @@ class PayloadIndex:
         used = {key for key, last in self._used_at.copy().items() if last >= oldest}
         return used.union(*(elements_keys(key.space) for key in used))
 
-    def _keep_within_bound(self, schema: Schema, needed: Collection[PartKey]) -> None:
-        """Forget the parts that were not used for longest, until memory is within the bound."""
-        kept = self._demanded(schema).union(needed, *(elements_keys(key.space) for key in needed))
-        sizes = self._parts_bytes()
-        excess = self.transient_bytes(schema) - self._transient_bytes_max
-        for key in sorted(sizes, key=lambda key: self._used_at.get(key, 0.0)):
-            if excess <= 0:
-                return
-            if key not in kept:
-                self._forget({key})
-                excess -= sizes[key]
+    def transient_columns(self) -> list[TransientColumn]:
+        """The parts that no payload index demands, by the schema that was seen last."""
+        _, demanded = self._last_demanded
+        return [
+            TransientColumn(key, self._used_at.get(key, 0.0), nbytes)
+            for key, nbytes in self._parts_bytes().items()
+            if key not in demanded
+        ]
 
-    def _forget(self, keys: set[PartKey]) -> None:
-        """Forget parts, with what is inside the elements among them."""
+    def forget(self, keys: set[PartKey]) -> None:
+        """Give back the memory of parts, with what is inside the elements among them."""
         if not keys:
             return
         for covered in self._state.runs:

@@ -148,6 +148,7 @@ class Run:
     def _build(self, keys: list[PartKey], tell: Callable[[int], None]) -> None:
         built: dict[PartKey, Part] = {}
         try:
+            tell(0)
             built = build_parts(_with_elements(keys), self._chunks(), tell)
         finally:
             with self._lock:

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 import numpy as np
 
-from headrace.engine.payload_index.conditions import check_size, compile_filter
+from headrace.engine.payload_index.conditions import compile_filter
 from headrace.engine.payload_index.coverage import CoveredRun
 from headrace.engine.payload_index.entries import Stretches
 from headrace.engine.payload_index.found import Found
@@ -20,6 +20,7 @@ from headrace.engine.query.points import ViewPoints, evaluate_rows
 from headrace.engine.segment.segment import View
 from headrace.engine.vectors.row_set import RowSet
 from headrace.model.errors import BadRequest
+from headrace.model.filter_bounds import check_size
 from headrace.model.filters import Filter
 from headrace.model.vectors import Mask, Rows
 

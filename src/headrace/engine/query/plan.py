@@ -11,11 +11,12 @@ from enum import StrEnum
 
 import msgspec
 
-from headrace.engine.payload_index.conditions import check_size, demanded_parts
+from headrace.engine.payload_index.conditions import demanded_parts
 from headrace.engine.payload_index.part_key import PartKind
 from headrace.engine.query.describe import describe
 from headrace.engine.query.mask import Answer, encoded_filter
 from headrace.engine.segment.segment import View
+from headrace.model.filter_bounds import check_size
 from headrace.model.filters import Filter
 
 

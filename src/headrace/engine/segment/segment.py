@@ -22,6 +22,7 @@ from headrace.engine.payload.store import PayloadStore, PayloadTable, payload_at
 from headrace.engine.payload_index.changes import ChangeLog, ChangeMark
 from headrace.engine.payload_index.index import PayloadIndex
 from headrace.engine.payload_index.row_set_cache import RowSetCache
+from headrace.engine.payload_index.transient_memory import TransientMemory
 from headrace.engine.segment.ids import NO_ROW, IdIndex, RowIds
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
@@ -192,10 +193,18 @@ class Segment:
     Args:
         config: the collection's.
         builder: makes the graphs of dense vectors in the background.
+        transient_memory: bounds the columns that filters leave behind; None is a bound of
+            its own.
     """
 
-    def __init__(self, config: CollectionConfig, builder: IndexBuilder) -> None:
+    def __init__(
+        self,
+        config: CollectionConfig,
+        builder: IndexBuilder,
+        transient_memory: TransientMemory | None = None,
+    ) -> None:
         self._builder = builder
+        self._transient_memory = transient_memory or TransientMemory()
         self.row_ids = RowIds()
         self.id_index = IdIndex()
         self.versions: GrowingArray[np.uint64] = GrowingArray(np.uint64)
@@ -205,7 +214,7 @@ class Segment:
         self._live: GrowingArray[np.bool_] = GrowingArray(np.bool_)
         self._payloads = PayloadStore()
         self._changes = ChangeLog()
-        self.payload_index = PayloadIndex(self._changes.mark())
+        self.payload_index = PayloadIndex(self._changes.mark(), self._transient_memory)
         self._row_count = 0
         self._live_count = 0
         self._schema: dict[str, PayloadFieldSchema] = {}
@@ -228,7 +237,8 @@ class Segment:
     @classmethod
     def compacted(cls, view: View) -> Segment:
         """A new segment that shows what `view` shows, without its dead rows."""
-        segment = cls(view.config, view.segment._builder)
+        source = view.segment
+        segment = cls(view.config, source._builder, source._transient_memory)
         segment.begin(view.seq_no)
         live_rows = np.flatnonzero(view.live)
         for begin in range(0, len(live_rows), _COMPACTED_ROWS_PER_STEP):

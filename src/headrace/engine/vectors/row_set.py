@@ -6,6 +6,9 @@ asked for. The count is exact.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import chain
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,6 +59,27 @@ class RowSet:
     def all(cls, row_count: int) -> RowSet:
         """Every row; takes no memory until it is changed into a list."""
         return cls(row_count, row_count, mask=np.broadcast_to(np.True_, row_count))
+
+    @classmethod
+    def union(cls, sets: Iterable[RowSet], row_count: int) -> RowSet:
+        """The rows of any of several sets, which are looked at one after the other."""
+        listed: list[Rows] = []
+        room = row_count * FEW_SHARE
+        sets = iter(sets)
+        for one in sets:
+            room -= one.count
+            if room < 0:
+                mask = np.zeros(row_count, dtype=np.bool_)
+                for rows in listed:
+                    mask[rows] = True
+                for other in chain((one,), sets):
+                    other._add_into(mask)
+                return cls.of_mask(mask)
+            if one.count:
+                listed.append(one.rows)
+        if len(listed) < 2:
+            return cls.of_rows(listed[0], row_count) if listed else cls.none(row_count)
+        return cls.of_rows(np.unique(np.concatenate(listed)), row_count)
 
     @property
     def rows(self) -> Rows:
@@ -126,7 +150,9 @@ class RowSet:
             return many
         if self.count + other.count <= self.row_count * FEW_SHARE:
             return RowSet.of_rows(np.union1d(few.rows, many.rows), self.row_count)
-        return RowSet.of_mask(few.mask | many.mask)
+        mask = many.mask.copy()
+        few._add_into(mask)
+        return RowSet.of_mask(mask)
 
     def __sub__(self, other: RowSet) -> RowSet:
         if not self.count or not other.count:
@@ -138,6 +164,13 @@ class RowSet:
             mask[other.rows] = False
             return RowSet.of_mask(mask)
         return RowSet.of_mask(self.mask & ~other.mask)
+
+    def _add_into(self, mask: Mask) -> None:
+        """Mark the rows of the set in a mask."""
+        if self.is_few:
+            mask[self.rows] = True
+        else:
+            mask |= self.mask
 
     def complement(self) -> RowSet:
         """The rows that are not in the set."""

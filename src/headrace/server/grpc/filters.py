@@ -13,7 +13,8 @@ from typing import Any
 
 from qdrant_client import grpc as qdrant
 
-from headrace.model.errors import BadRequest, MalformedInput
+from headrace.model.errors import MalformedInput
+from headrace.model.filter_bounds import check_conditions_count
 from headrace.model.filters import (
     Condition,
     DatetimeRange,
@@ -45,7 +46,6 @@ from headrace.server.errors import not_supported
 from headrace.server.grpc.datetimes import read_timestamp_micros
 from headrace.server.grpc.ids import read_point_ids
 from headrace.server.grpc.rules import broken_rule, canonical_path, check_at_least, check_is_number
-from headrace.server.rest.filters import FILTER_CONDITIONS_MAX
 
 _RING_POINTS_MIN = 4
 
@@ -107,8 +107,7 @@ class _FilterReader:
 
     def condition(self, message: qdrant.Condition) -> Condition:
         self._conditions += 1
-        if self._conditions > FILTER_CONDITIONS_MAX:
-            raise BadRequest(f"Filter has more than {FILTER_CONDITIONS_MAX} conditions")
+        check_conditions_count(self._conditions)
         match message.WhichOneof("condition_one_of"):
             case "field":
                 return _read_field_condition(message.field)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from headrace.model.datetimes import parse_datetime_micros
-from headrace.model.errors import BadRequest
+from headrace.model.filter_bounds import check_conditions_count, check_depth
 from headrace.model.filters import (
     Condition,
     DatetimeRange,
@@ -41,12 +41,6 @@ from headrace.model.filters import (
 )
 from headrace.server.rest.body import I64_MAX, I64_MIN, U32_MAX, Node
 from headrace.server.rest.ids import read_point_ids
-
-# A client that sends more wants `match.any` or `has_id`, whose lists are not bounded.
-FILTER_CONDITIONS_MAX = 65_536
-
-# How deep filters may stand in filters: two levels of JSON each, of which 128 are allowed.
-FILTER_DEPTH_MAX = 64
 
 _T = TypeVar("_T")
 
@@ -85,8 +79,7 @@ class _FilterReader:
         self._conditions = 0
 
     def filter(self, node: Node, depth: int) -> Filter:
-        if depth > FILTER_DEPTH_MAX:
-            raise BadRequest(f"Filter is nested more than {FILTER_DEPTH_MAX} levels deep")
+        check_depth(depth)
         node.deny_unknown("should", "min_should", "must", "must_not")
         return Filter(
             must=self._clause(node.get("must"), depth),
@@ -101,8 +94,7 @@ class _FilterReader:
             return ()
         conditions = node.elements() if isinstance(node.value, list) else [node]
         self._conditions += len(conditions)
-        if self._conditions > FILTER_CONDITIONS_MAX:
-            raise BadRequest(f"Filter has more than {FILTER_CONDITIONS_MAX} conditions")
+        check_conditions_count(self._conditions)
         return tuple(self.condition(condition, depth) for condition in conditions)
 
     def _min_should(self, node: Node | None, depth: int) -> MinShould | None:

@@ -60,7 +60,7 @@ def _read_schema(node: Node) -> PayloadFieldSchema:
     if isinstance(node.value, str):
         return PayloadFieldSchema(node.one_of(PayloadFieldType))
     data_type = node.require("type").one_of(PayloadFieldType)
-    options = read_members(node, _COMMON_OPTIONS | _OPTIONS[data_type])
+    options = read_members(node, INDEX_OPTIONS[data_type])
     if options.get("lookup") is False and options.get("range") is False:
         node.broken("the 'lookup' and 'range' capabilities can't be both disabled")
     return PayloadFieldSchema(data_type, {"type": data_type.value, **options})
@@ -106,15 +106,22 @@ _COMMON_OPTIONS: dict[str, ReadValue] = {
 _PRINCIPAL: dict[str, ReadValue] = {"is_principal": Node.boolean}
 _TENANT: dict[str, ReadValue] = {"is_tenant": Node.boolean}
 
-_OPTIONS: Mapping[PayloadFieldType, dict[str, ReadValue]] = {
-    PayloadFieldType.KEYWORD: {**_TENANT, "prefix": Node.boolean},
-    PayloadFieldType.INTEGER: {**_PRINCIPAL, "lookup": Node.boolean, "range": Node.boolean},
-    PayloadFieldType.FLOAT: _PRINCIPAL,
-    PayloadFieldType.BOOL: {},
-    PayloadFieldType.GEO: {},
-    PayloadFieldType.DATETIME: _PRINCIPAL,
-    PayloadFieldType.UUID: _TENANT,
+# What may stand beside `type`, by type, and how it is read.
+INDEX_OPTIONS: Mapping[PayloadFieldType, dict[str, ReadValue]] = {
+    PayloadFieldType.KEYWORD: {**_COMMON_OPTIONS, **_TENANT, "prefix": Node.boolean},
+    PayloadFieldType.INTEGER: {
+        **_COMMON_OPTIONS,
+        **_PRINCIPAL,
+        "lookup": Node.boolean,
+        "range": Node.boolean,
+    },
+    PayloadFieldType.FLOAT: _COMMON_OPTIONS | _PRINCIPAL,
+    PayloadFieldType.BOOL: _COMMON_OPTIONS,
+    PayloadFieldType.GEO: _COMMON_OPTIONS,
+    PayloadFieldType.DATETIME: _COMMON_OPTIONS | _PRINCIPAL,
+    PayloadFieldType.UUID: _COMMON_OPTIONS | _TENANT,
     PayloadFieldType.TEXT: {
+        **_COMMON_OPTIONS,
         "tokenizer": lambda node: node.one_of(_Tokenizer).value,
         "min_token_len": Node.unsigned,
         "max_token_len": Node.unsigned,
