@@ -155,7 +155,7 @@ def _selected_rows(segment: Segment, selector: PointSelector) -> Rows:
 
 
 def _existing_rows(segment: Segment, ids: Sequence[PointId]) -> Rows:
-    rows = segment.id_index.rows(ids)
+    rows = segment.rows_of(ids)
     missing = np.flatnonzero(rows == NO_ROW)
     if len(missing):
         raise point_not_found(ids[int(missing[0])])
@@ -166,7 +166,7 @@ def _writable(
     segment: Segment, ids: Sequence[PointId], mode: UpdateMode, update_filter: Filter | None
 ) -> Mask:
     """Which points of a conditional upsert are written."""
-    rows = segment.id_index.rows(ids)
+    rows = segment.rows_of(ids)
     exists: Mask = rows != NO_ROW
     if mode is UpdateMode.INSERT_ONLY:
         return np.logical_not(exists)

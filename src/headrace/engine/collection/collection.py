@@ -205,9 +205,13 @@ class Collection:
         ticket = _Ticket(prepared, encode_write_batch(prepared), config)
         with self._queue_lock:
             self._queue.append(ticket)
-        with self._write_lock:
-            while not ticket.done:
-                self._commit(self._next_group())
+        try:
+            with self._write_lock:
+                while not ticket.done:
+                    self._commit_next()
+        except BaseException:
+            self._withdraw(ticket)
+            raise
         if ticket.error is not None:
             raise ticket.error
         return ticket.seq_no
@@ -225,52 +229,79 @@ class Collection:
             group, self._queue = self._queue[:taken], self._queue[taken:]
         return group
 
-    def _commit(self, group: list[_Ticket]) -> None:
+    def _withdraw(self, ticket: _Ticket) -> None:
+        """Forget a batch whose writer was interrupted, unless it has been taken up already."""
+        with self._queue_lock:
+            if ticket in self._queue:
+                self._queue.remove(ticket)
+
+    def _commit_next(self) -> None:
+        """Let each batch of the oldest queued group be durable and visible, or leave no trace."""
+        group = self._next_group()
+        try:
+            # What an earlier group had no memory left to take back.
+            self._segment.rollback_all()
+            applied = self._apply_and_append(group)
+            if applied:
+                self._sync(applied)
+        except BaseException as error:
+            self._wal.discard_pending()
+            for ticket in group:
+                ticket.error = ticket.error or error
+        finally:
+            for ticket in group:
+                ticket.done = True
+
+    def _apply_and_append(self, group: list[_Ticket]) -> list[_Ticket]:
+        """The tickets whose batches are applied, and wait to be synced."""
         applied: list[_Ticket] = []
-        seq_no = self._seq_no
         for ticket in group:
+            seq_no = self._seq_no + len(applied) + 1
             try:
                 if self._closed:
                     raise Unavailable(f"Collection `{self.name}` is closed")
-                self._apply_and_append(seq_no + 1, ticket)
+                self._prepare_again(ticket)
+                _apply(self._segment, seq_no, ticket.batch)
             except BaseException as error:
                 ticket.error = error
-            else:
-                seq_no += 1
-                ticket.seq_no = seq_no
-                applied.append(ticket)
-        if applied:
-            self._sync(applied, seq_no)
-        for ticket in group:
-            ticket.done = True
+                if self._segment.open_batches > len(applied):
+                    raise
+                continue
+            try:
+                self._wal.append(seq_no, ticket.body)
+            except BaseException as error:
+                ticket.error = error
+                self._segment.rollback()
+                continue
+            ticket.seq_no = seq_no
+            applied.append(ticket)
+        return applied
 
-    def _apply_and_append(self, seq_no: int, ticket: _Ticket) -> None:
+    def _prepare_again(self, ticket: _Ticket) -> None:
+        """Let a batch fit a configuration that changed since it was queued."""
         if ticket.config is not self._segment.config:
-            # A vector name may have gone, or come again as another, since it was queued.
+            # A vector name may have gone, or come again as another.
             ticket.batch = prepare_batch(ticket.batch, self._segment.config)
             ticket.body = encode_write_batch(ticket.batch)
-        _apply(self._segment, seq_no, ticket.batch)
-        try:
-            self._wal.append(seq_no, ticket.body)
-        except BaseException:
-            self._segment.rollback()
-            raise
 
-    def _sync(self, applied: list[_Ticket], seq_no: int) -> None:
+    def _sync(self, applied: list[_Ticket]) -> None:
         """Make the applied batches durable and visible, or take them all back."""
         try:
+            # Made before, so that nothing is left that could fail once they are durable.
+            view = self._segment.working_view()
             self._wal.sync()
-        except BaseException as error:
-            for ticket in applied:
-                self._segment.rollback()
-                ticket.error = error
-            self._wal.discard_pending()
-            return
-        self._seq_no = seq_no
-        self._view = self._segment.working_view()
-        self._segment.end_batches()
-        self._segment.published(self._view)
-        self._request_maintenance()
+        except BaseException:
+            self._segment.rollback_all()
+            raise
+        self._seq_no = view.seq_no
+        self._view = view
+        try:
+            self._segment.end_batches()
+            self._segment.published(view)
+            self._request_maintenance()
+        except Exception:
+            # The write is done; the next one asks again.
+            logger.exception("asking for background work on %s failed", self.name)
 
     def _replay(self) -> None:
         for replayed, wal_record in enumerate(self._wal.replay(self._seq_no), start=1):
@@ -380,11 +411,11 @@ class Collection:
             if self._closed:
                 return
             catch_up(compacted, seq_no, self._wal.replay(seq_no))
-            self._segment.close()
-            self._segment = compacted
-            self._view = compacted.working_view()
-            compacted.published(self._view)
+            view = compacted.working_view()
+            replaced, self._segment, self._view = self._segment, compacted, view
             self._checkpoints.forget()
+            compacted.published(view)
+        replaced.close()
         self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * (
             time.monotonic() - started_at
         )

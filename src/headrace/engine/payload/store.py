@@ -58,9 +58,8 @@ class PayloadStore:
         self._owns_table = False
         return self._table
 
-    def restore(self, table: PayloadTable) -> None:
-        """Go back to a snapshot; rows appended since then become `{}`."""
-        row_count = self._row_count
+    def restore(self, table: PayloadTable, row_count: int) -> None:
+        """Go back to a snapshot; the rows behind it, up to `row_count`, have some payload."""
         self._table = table.copy()
         self._owns_table = True
         self._owned_chunks.clear()

@@ -23,7 +23,8 @@ from headrace.engine.payload_index.changes import ChangeLog, ChangeMark
 from headrace.engine.payload_index.index import PayloadIndex
 from headrace.engine.payload_index.row_set_cache import RowSetCache
 from headrace.engine.payload_index.transient_memory import TransientMemory
-from headrace.engine.segment.ids import NO_ROW, IdIndex, RowIds
+from headrace.engine.segment.id_index import IdIndex
+from headrace.engine.segment.ids import NO_ROW, IdWords, RowIds
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.engine.vector_index.settings import IndexSettings
@@ -206,7 +207,7 @@ class Segment:
         self._builder = builder
         self._transient_memory = transient_memory or TransientMemory()
         self.row_ids = RowIds()
-        self.id_index = IdIndex()
+        self.id_index = IdIndex(self.row_ids)
         self.versions: GrowingArray[np.uint64] = GrowingArray(np.uint64)
         self.config = config
         # Replaced as a whole when a name comes or goes: views keep the one they have.
@@ -305,7 +306,7 @@ class Segment:
         self._payloads.load(state.payloads)
         self.versions.load([state.versions.data], 0)
         self._live.load([state.live.data], 0)
-        self.id_index.load(self.row_ids, np.flatnonzero(state.live))
+        self.id_index.load(np.flatnonzero(state.live))
         for vector_name, store in self.stores.items():
             prefix = f"vectors/{vector_name}/"
             lengths = {
@@ -338,7 +339,10 @@ class Segment:
         self._seq_no = self._begun_seq_no = seq_no
 
     def rollback(self) -> None:
-        """Take back the newest batch. Its rows stay behind, dead: they are never reused."""
+        """Take back the newest batch. Its rows stay behind, dead: they are never reused.
+
+        If this fails, for want of memory, the batch is still there, and it can be called again.
+        """
         savepoint = self._savepoints[-1]
         self._live.buffer[savepoint.row_count : self._row_count] = False
         for rows in savepoint.killed_rows:
@@ -346,8 +350,10 @@ class Segment:
         for rows, versions in reversed(savepoint.replaced_versions):
             self.versions.buffer[rows] = versions
             self._changes.append(rows)
-        self.id_index.set(list(savepoint.replaced_rows), list(savepoint.replaced_rows.values()))
-        self._payloads.restore(savepoint.payloads)
+        replaced = savepoint.replaced_rows
+        before = np.fromiter(replaced.values(), dtype=np.int64, count=len(replaced))
+        self.id_index.point_to(list(replaced), before)
+        self._payloads.restore(savepoint.payloads, self._row_count)
         self._live_count = savepoint.live_count
         self._schema = savepoint.schema
         self._source_offsets = savepoint.source_offsets
@@ -359,13 +365,22 @@ class Segment:
             self._settle_stores()
         self._savepoints.pop()
 
+    def rollback_all(self) -> None:
+        """Take back every batch that readers do not see."""
+        while self._savepoints:
+            self.rollback()
+
+    @property
+    def open_batches(self) -> int:
+        """How many batches can still be taken back."""
+        return len(self._savepoints)
+
     def end_batches(self) -> None:
         """Forget how to take the batches back; call it once readers see them."""
         self._savepoints.clear()
         for store in _indexed(dict(enumerate(self._dropped))).values():
             store.give_up()
         self._dropped.clear()
-        self.id_index.fold_if_grown()
 
     def working_view(self) -> View:
         """The newest state, published or not: what the next operation of a batch sees."""
@@ -404,7 +419,14 @@ class Segment:
         Returns:
             The new rows, shape (len(ids),).
         """
-        rows = np.arange(self._row_count, self._row_count + len(ids), dtype=np.int64)
+        begin, end = self._row_count, self._row_count + len(ids)
+        rows = np.arange(begin, end, dtype=np.int64)
+        words = IdWords.of(ids)
+        self._live.reserve(end)
+        self.versions.reserve(end)
+        # Whatever fails from here on, these rows are taken, so that nothing of them is mixed
+        # with what comes later.
+        self._row_count = end
         for name, store in self.stores.items():
             batch = vectors.get(name)
             if batch is not None:
@@ -415,20 +437,18 @@ class Segment:
                     kept[batch.positions] = False
                 store.copy(copied_from[kept], rows[kept])
         self._payloads.append(payloads)
-        self.row_ids.write(self._row_count, ids)
-        end = self._row_count + len(ids)
-        self.versions.reserve(end)
+        self.row_ids.write(begin, words)
         self.versions.buffer[rows] = self._seq_no
-        self._live.reserve(end)
+        self._replace(ids, self._living(self.id_index.rows_of_words(words)))
         self._live.buffer[rows] = True
-        self._row_count = end
         self._live_count += len(ids)
-        self._kill(self._point_to(ids, rows.tolist()))
+        self.id_index.point_to(ids, rows)
         return rows
 
     def delete(self, ids: Sequence[PointId]) -> None:
-        """Forget points; ids that are not stored are no error."""
-        self._kill(self._point_to(ids, [NO_ROW] * len(ids)))
+        """Forget points; ids that are not stored, or come again, are no error."""
+        ids = list(dict.fromkeys(ids))
+        self._replace(ids, self.rows_of(ids))
 
     def replace_payloads(self, rows: Rows, payloads: Sequence[PayloadJson]) -> None:
         """Change the payloads of live rows in place."""
@@ -437,6 +457,10 @@ class Segment:
         self._savepoints[-1].replaced_versions.append((rows, self.versions.buffer[rows].copy()))
         self.versions.buffer[rows] = self._seq_no
         self._changes.append(rows)
+
+    def rows_of(self, ids: Sequence[PointId]) -> Rows:
+        """The rows of points as the writer sees them, shape (len(ids),); NO_ROW for others."""
+        return self._living(self.id_index.rows(ids))
 
     def payload(self, row: int) -> PayloadJson:
         """The payload of a row as the writer sees it."""
@@ -498,20 +522,20 @@ class Segment:
             if self.id_index.row(point_id) == row:
                 return NO_ROW
 
-    def _point_to(self, ids: Sequence[PointId], rows: Sequence[int]) -> Rows:
-        """Point ids to rows, and return the rows that held them before (those that had one)."""
-        before = self.id_index.rows(ids)
-        replaced = self._savepoints[-1].replaced_rows
-        for point_id, row in zip(ids, before.tolist(), strict=True):
-            replaced.setdefault(point_id, row)
-        self.id_index.set(ids, rows)
-        held: Rows = before[before != NO_ROW]
-        return held
+    def _living(self, rows: Rows) -> Rows:
+        """The rows that hold the newest version of a point; NO_ROW in the place of others."""
+        return np.where((rows != NO_ROW) & self._live.buffer[rows], rows, NO_ROW)
 
-    def _kill(self, rows: Rows) -> None:
-        self._live.buffer[rows] = False
-        self._live_count -= len(rows)
-        self._savepoints[-1].killed_rows.append(rows)
+    def _replace(self, ids: Sequence[PointId], rows: Rows) -> None:
+        """Let the rows of points die, where they have one, and remember which these were."""
+        places = np.flatnonzero(rows != NO_ROW)
+        held = rows[places]
+        savepoint = self._savepoints[-1]
+        for place, row in zip(places.tolist(), held.tolist(), strict=True):
+            savepoint.replaced_rows.setdefault(ids[place], row)
+        savepoint.killed_rows.append(held)
+        self._live.buffer[held] = False
+        self._live_count -= len(held)
 
 
 def _indexed(stores: Mapping[Name, VectorStore]) -> dict[Name, IndexedVectors]:

@@ -150,6 +150,10 @@ class WalFileWriter:
 
     def _append_synced(self, data: bytes, marker: bytes, next_seq_no: int) -> None:
         """Append durably, or leave the file as it was, or fail for good."""
+        size = self.file.valid_bytes + len(data)
+        synced = self.file._replace(
+            valid_bytes=size, stored_bytes=size, last_marker=marker, next_seq_no=next_seq_no
+        )
         # Any exception, also one from a signal handler, leaves this until shown to be harmless.
         self.failure = f"writing {self.file.path} was interrupted"
         try:
@@ -167,11 +171,7 @@ class WalFileWriter:
         except OSError as error:
             self._forget_unsynced()
             raise self._fail(error, "syncing") from error
-        size = self.file.valid_bytes + len(data)
-        self.file = self.file._replace(
-            valid_bytes=size, stored_bytes=size, last_marker=marker, next_seq_no=next_seq_no
-        )
-        self.failure = None
+        self.file, self.failure = synced, None
 
     def _roll_back(self) -> None:
         """Take back a partly written group, durably, so that it cannot turn up later."""

@@ -281,7 +281,7 @@ class _CollectionRepair:
         checkpoints.write(segment.working_view())
         Wal.create(self._new / WAL_DIRECTORY, first_seq_no=last + 1, ops=self._ops).close()
         self._tell_log(last)
-        again = segment.id_index.rows(lost_ids)
+        again = segment.rows_of(lost_ids)
         still_lost = [
             point_id
             for point_id, row in zip(lost_ids, again.tolist(), strict=True)
@@ -367,7 +367,7 @@ def _on_stored(segment: Segment, operation: Operation) -> Operation:
     selector: Any = getattr(operation, "selector", None)
     if selector is None or selector.ids is None:
         return operation
-    rows = segment.id_index.rows(selector.ids)
+    rows = segment.rows_of(selector.ids)
     ids = tuple(i for i, row in zip(selector.ids, rows.tolist(), strict=True) if row != NO_ROW)
     changed: Operation = msgspec.structs.replace(
         operation, selector=msgspec.structs.replace(selector, ids=ids)
@@ -376,7 +376,7 @@ def _on_stored(segment: Segment, operation: Operation) -> Operation:
 
 
 def _taken(segment: Segment, operation: UpsertPoints | UpdateVectors) -> Operation:
-    kept = segment.id_index.rows(operation.ids) != NO_ROW
+    kept = segment.rows_of(operation.ids) != NO_ROW
     vectors = {name: take_points(batch, kept) for name, batch in operation.vectors.items()}
     ids = list(_chosen(operation.ids, kept.tolist()))
     if isinstance(operation, UpdateVectors):

@@ -6,6 +6,9 @@ a reader keeps the length it was told, and rows beyond it are invisible to it.
 
 from __future__ import annotations
 
+import math
+import mmap
+import sys
 from bisect import bisect_right
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -28,6 +31,37 @@ _BLOCK_ROWS_MAX = 65_536
 _BLOCK_GROWTH = 3
 
 
+# Smaller arrays come from the allocator's heap.
+_MAPPED_BYTES_MIN = 2**18
+
+
+def zeros(
+    shape: int | tuple[int, ...], dtype: type[Scalar], *, huge_pages: bool = False
+) -> NDArray[Scalar]:
+    """An array of zeros that takes memory where it is written, and gives all back when freed.
+
+    A freed array of NumPy's may stay with the allocator's heap, where the next, larger one
+    does not fit.
+
+    Args:
+        shape: of the array.
+        dtype: of the array.
+        huge_pages: ask for pages of 2 MiB, which make reading here and there faster, and
+            take memory in such pieces.
+    """
+    length = math.prod(shape) if isinstance(shape, tuple) else shape
+    size = length * np.dtype(dtype).itemsize
+    if size < _MAPPED_BYTES_MIN:
+        return np.zeros(shape, dtype=dtype)
+    try:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"{size} bytes") from error
+    if huge_pages and sys.platform == "linux":
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(memory, dtype=dtype).reshape(shape)
+
+
 class GrowingArray(Generic[Scalar]):
     """A 1-D array by row; it doubles by copying, so views that readers hold stay valid.
 
@@ -36,7 +70,8 @@ class GrowingArray(Generic[Scalar]):
     """
 
     def __init__(self, dtype: type[Scalar]) -> None:
-        self._buffer: NDArray[Scalar] = np.zeros(_CAPACITY_MIN, dtype=dtype)
+        self._dtype = dtype
+        self._buffer: NDArray[Scalar] = zeros(_CAPACITY_MIN, dtype)
 
     def reserve(self, length: int) -> None:
         """Make room for elements below `length`."""
@@ -45,7 +80,7 @@ class GrowingArray(Generic[Scalar]):
             return
         while capacity < length:
             capacity *= 2
-        grown = np.zeros(capacity, dtype=self._buffer.dtype)
+        grown = zeros(capacity, self._dtype)
         grown[: len(self._buffer)] = self._buffer
         self._buffer = grown
 
@@ -121,10 +156,10 @@ class BlockMatrix:
             if first + len(block) > begin
         ]
         missing = end - begin - sum(len(part) for part in found)
-        zeros = np.zeros((min(missing, self.block_rows), self.dim), dtype=np.float32)
+        padding = zeros((min(missing, self.block_rows), self.dim), np.float32)
         while missing > 0:
-            found.append(zeros[:missing])
-            missing -= len(zeros)
+            found.append(padding[:missing])
+            missing -= len(padding)
         return found
 
     def load(self, pieces: list[memoryview], begin: int) -> None:
@@ -138,7 +173,7 @@ class BlockMatrix:
         """Make room for rows below `rows`."""
         while self._end < rows:
             block_rows = max(self.block_rows, _BLOCK_GROWTH * (self._end - self.begin))
-            self.adopt(np.zeros((block_rows, self.dim), dtype=np.float32))
+            self.adopt(zeros((block_rows, self.dim), np.float32, huge_pages=True))
 
     def write(self, rows: Rows, values: FloatMatrix) -> None:
         """Store `values[i]` at `rows[i]`; the rows must be reserved.

@@ -242,12 +242,11 @@ class _Posting:
         """Add rows beyond all present ones."""
         count = self._count + len(rows)
         if count > len(self._rows):
-            capacity = max(count, 2 * len(self._rows))
-            self._rows = np.concatenate(
-                (self._rows, np.empty(capacity - len(self._rows), np.int64))
-            )
-            self._values = np.concatenate(
-                (self._values, np.empty(capacity - len(self._values), np.float32))
+            more = max(count, 2 * len(self._rows)) - len(self._rows)
+            # Both or, if memory is short, neither.
+            self._rows, self._values = (
+                np.concatenate((self._rows, np.empty(more, np.int64))),
+                np.concatenate((self._values, np.empty(more, np.float32))),
             )
         self._rows[self._count : count] = rows
         self._values[self._count : count] = values

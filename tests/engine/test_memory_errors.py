@@ -1,0 +1,172 @@
+"""A MemoryError at any line of a write leaves the collection as it was before.
+
+Python raises it wherever something is made; so each line of the engine that a write runs
+through raises it once, also those that take a failed batch back.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import orjson
+import pytest
+
+from headrace.engine.collection.collection import Collection
+from headrace.engine.engine import Engine
+from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
+from headrace.model.errors import HeadraceError
+from headrace.model.filters import Filter
+from headrace.model.operations import (
+    CreatePayloadIndex,
+    DeletePayload,
+    DeletePoints,
+    DeleteVectors,
+    Operation,
+    OverwritePayload,
+    PointSelector,
+    SetPayload,
+    UpdateVectors,
+    UpsertPoints,
+    WriteBatch,
+)
+from headrace.model.upserts import build_upsert
+from tests.crash.test_engine_crash import CONFIG, random_point, state_of
+
+ENGINE = str(Path(sys.modules["headrace.engine.engine"].__file__ or "").parent)
+
+# From the successful sync on a write is durable and is acknowledged. What follows only tells
+# others of it, and makes nothing that could be refused.
+PAST_RETURN = {"_commit_next", "_sync", "write", "end_batches", "sync", "_append_synced"}
+
+
+class Starved:
+    """While entered, the line of that number in the engine raises MemoryError.
+
+    Attributes:
+        lines: how many lines were counted.
+        struck: where it was raised, if it was.
+    """
+
+    def __init__(self, line: int) -> None:
+        self.lines = 0
+        self.struck: str | None = None
+        self._line = line
+
+    def __enter__(self) -> Starved:
+        sys.settrace(self._enter_frame)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        sys.settrace(None)
+
+    def _enter_frame(self, frame: FrameType, event: str, arg: Any) -> Any:
+        code = frame.f_code
+        if not code.co_filename.startswith(ENGINE) or code.co_name in PAST_RETURN:
+            return None
+        return self._trace
+
+    def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line":
+            self.lines += 1
+            if self.lines == self._line:
+                self.struck = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+                raise MemoryError(self.struck)
+        return self._trace
+
+
+def batches(rng: random.Random) -> dict[str, list[Operation]]:
+    def some(*ids: int) -> PointSelector:
+        return PointSelector(ids=ids)
+
+    def upsert(*ids: int) -> UpsertPoints:
+        return build_upsert([random_point(i, rng) for i in ids], CONFIG)
+
+    vectors = upsert(2, 3)
+    return {
+        "upsert": [upsert(1, 2, 50), upsert(*range(40, 70))],
+        "delete": [DeletePoints(some(1, 2, 99)), DeletePoints(PointSelector(filter=Filter()))],
+        "payloads": [
+            SetPayload(some(1, 2), orjson.dumps({"a": [1]})),
+            OverwritePayload(some(3), orjson.dumps({"b": 2})),
+            DeletePayload(some(1), ("n",)),
+        ],
+        "vectors": [
+            UpdateVectors(vectors.ids, vectors.vectors),
+            DeleteVectors(some(4, 5), ("sparse",)),
+        ],
+        "index": [CreatePayloadIndex("n", PayloadFieldSchema(PayloadFieldType.INTEGER))],
+        "refused": [
+            upsert(1, 2, 51),
+            SetPayload(some(1, 2), orjson.dumps({"a": [1]})),
+            DeletePoints(some(3)),
+            SetPayload(some(1000), b'{"a":1}'),
+        ],
+    }
+
+
+def starve(directory: Path, kind: str, every: int, first: int) -> int:
+    """Let every so many-th line of a kind of write fail once; returns how many lines did."""
+    rng = random.Random(4)
+    engine = Engine.open(directory)
+    engine.create_collection("c", CONFIG)
+    collection = engine.collection("c")
+    collection.write(WriteBatch([build_upsert([random_point(i, rng) for i in range(20)], CONFIG)]))
+    batch = WriteBatch(batches(rng)[kind])
+    struck, line = 0, first
+    while True:
+        before = state_of(collection)
+        with Starved(line) as starved:
+            error = write_error(collection, batch)
+        if starved.struck is None:
+            break
+        if isinstance(error, MemoryError):
+            assert state_of(collection) == before, starved.struck
+        else:
+            # The line ran after the write, or for something that can be done without.
+            assert error is None or kind == "refused", starved.struck
+        struck += 1
+        # The next write finds nothing of it, and what it leaves is whole.
+        patch = SetPayload(PointSelector(ids=(19,)), orjson.dumps({"line": line}))
+        expected = state_of(collection)
+        if "19" in expected["points"]:
+            seq_no = collection.write(WriteBatch([patch]))
+            point = expected["points"]["19"]
+            payload = orjson.dumps(orjson.loads(point[1]) | {"line": line})
+            expected["points"]["19"] = [seq_no, payload, point[2]]
+            assert state_of(collection) == expected, starved.struck
+        line += every
+    expected = state_of(collection)
+    engine.close()
+    engine = Engine.open(directory)
+    assert state_of(engine.collection("c")) == expected
+    engine.close()
+    return struck
+
+
+def write_error(collection: Collection, batch: WriteBatch) -> BaseException | None:
+    try:
+        collection.write(batch)
+    except (MemoryError, HeadraceError) as error:
+        return error
+    return None
+
+
+KINDS = ["upsert", "delete", "payloads", "vectors", "index", "refused"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_memory_error_at_any_41st_line_leaves_the_state_as_before(
+    tmp_path: Path, kind: str
+) -> None:
+    assert starve(tmp_path, kind, every=41, first=7) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_memory_error_at_any_line_leaves_the_state_as_before(tmp_path: Path, kind: str) -> None:
+    assert starve(tmp_path, kind, every=1, first=1) > 100
