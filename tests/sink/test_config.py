@@ -198,7 +198,7 @@ class TestKeys:
             "write.method": "merge",
             "version.from": "offset",
         }
-        numbers = {"tasks.max", "batch.size", "batch.bytes", "linger.ms"}
+        numbers = {"tasks.max", "batch.size", "batch.bytes", "max.in.flight.requests"}
         for key in SUPPORTED_KEYS - MINIMAL.keys() - samples.keys() - {"qdrant.rest.url"}:
             is_flag = key.endswith(("enable", "auto.create", "on.disk", "include.messages"))
             is_number = key in numbers or key.endswith((".ms", "factor"))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 import pytest
@@ -13,9 +16,8 @@ from headrace.sink.progress import TaskCounters, total_progress
 from headrace.sink.retry import Backoff
 from headrace.sink.source import Source
 from headrace.sink.task import SinkTask
-from headrace.sink.writer import BatchWriter
 from tests.sink.memory_target import MemoryTarget
-from tests.sink.records import kafka_records, value
+from tests.sink.records import PARTITION, kafka_records, value
 
 OTHER_PARTITION = SourcePartition("connect-test", "topic", 1)
 
@@ -25,7 +27,7 @@ class StubSource:
 
     def __init__(self, *batches: list[KafkaRecord]) -> None:
         self.ready = deque(batches)
-        self.durable_marks = 0
+        self.durable: dict[SourcePartition, int] = {}
 
     def close_batch(self, limits: BatchLimits) -> list[KafkaRecord]:
         return self.ready.popleft() if self.ready else []
@@ -33,13 +35,19 @@ class StubSource:
     def read(self, limits: BatchLimits, wait_s: float) -> list[KafkaRecord]:
         return self.close_batch(limits)
 
-    def mark_durable(self) -> None:
-        self.durable_marks += 1
+    def mark_durable(self, next_offsets: Mapping[SourcePartition, int]) -> None:
+        self.durable |= next_offsets
+
+    def log_end(self, partition: SourcePartition) -> None:
+        return None
 
     def check(self) -> None:
         pass
 
     def save(self) -> None:
+        pass
+
+    def wait(self, wait_s: float) -> None:
         pass
 
     def set_paused(self, paused: bool) -> None:
@@ -52,40 +60,57 @@ class StubSource:
     commits_completed = 0
 
 
-def task_with(target: MemoryTarget, source: StubSource) -> SinkTask:
-    config = ConnectorConfig.from_mapping(
-        {"name": "test", "topics": "topic", "bootstrap.servers": "unused"}
-    )
+@contextmanager
+def task_with(target: MemoryTarget, source: StubSource) -> Iterator[SinkTask]:
+    settings = {"name": "test", "topics": "topic", "bootstrap.servers": "unused"}
+    config = ConnectorConfig.from_mapping(settings | {"retry.backoff.max.ms": "20"})
     task = SinkTask(config, target, 0)
     task._source = cast(Source, source)
-    task._writer = BatchWriter(
-        config, target, None, task.counters, lambda _partition: None, lambda: False
-    )
-    return task
+    task._lanes = task._open_lanes(cast(Source, source), None)
+    yield task
+    task._lanes.close()
+
+
+def turn_until(task: SinkTask, source: StubSource, is_done: Callable[[], bool]) -> None:
+    assert task._lanes is not None
+    deadline = time.monotonic() + 20
+    while not is_done():
+        assert time.monotonic() < deadline, "it did not come true"
+        task._turn(cast(Source, source), task._lanes)
 
 
 def test_what_could_not_be_flushed_and_stays_ours_is_written_later() -> None:
     target = MemoryTarget(c=2)
     ours = kafka_records(value(2), partition=OTHER_PARTITION)
-    source = StubSource(kafka_records(value(1)) + ours, kafka_records(value(3), first_offset=1))
-    task = task_with(target, source)
-    target.failures = [Unavailable("down")]
-    task._flush()
-    assert source.durable_marks == 0
-    task._drop({kafka_records(value(1))[0].partition})
-    task._turn(cast(Source, source))
+    lost = kafka_records(value(1))
+    source = StubSource(lost + ours)
+    is_down = True
+
+    def refuse(_points: object) -> None:
+        if is_down:
+            raise Unavailable("down")
+
+    target.before_write = refuse
+    with task_with(target, source) as task:
+        turn_until(task, source, lambda: task.counters.retries > 0)
+        task._flush()
+        assert source.durable == {}
+        task._drop({lost[0].partition})
+        source.ready.append(kafka_records(value(3), first_offset=1))
+        is_down = False
+        turn_until(task, source, lambda: len(source.durable) == 2)
     assert set(target.collections["c"]) == {2, 3}
-    assert source.durable_marks == 1
+    assert source.durable == {OTHER_PARTITION: 1, PARTITION: 2}
     assert task.counters.records_read == 3
 
 
 def test_a_flush_writes_all_that_was_read() -> None:
     target = MemoryTarget(c=2)
     source = StubSource(kafka_records(value(1)), kafka_records(value(2), first_offset=1))
-    task = task_with(target, source)
-    task._flush()
+    with task_with(target, source) as task:
+        task._flush()
     assert set(target.collections["c"]) == {1, 2}
-    assert source.durable_marks == 1
+    assert source.durable == {PARTITION: 2}
 
 
 @pytest.fixture

@@ -57,6 +57,7 @@ class Batch:
         next_offsets: by partition, the first offset that is not in the batch.
         undecoded: records that wait for a schema registry to answer, newest first.
         decoder: reads them.
+        lost: partitions whose records are to be forgotten: see `lose`.
     """
 
     entries: dict[str, list[Entry]] = field(default_factory=dict)
@@ -65,6 +66,12 @@ class Batch:
     next_offsets: dict[SourcePartition, int] = field(default_factory=dict)
     undecoded: list[KafkaRecord] = field(default_factory=list)
     decoder: RecordDecoder | None = None
+    lost: frozenset[SourcePartition] = frozenset()
+
+    @property
+    def is_decoded(self) -> bool:
+        """Whether nothing waits to be decoded."""
+        return not self.undecoded
 
     def decode_rest(self) -> None:
         """Decode what could not be decoded yet; nothing is lost or done twice by an error.
@@ -86,6 +93,30 @@ class Batch:
         for change in changes:
             entries = self.entries.setdefault(change.collection_name, [])
             entries.append(Entry(kafka_record, change))
+
+    def share(self, entries: dict[str, list[Entry]], with_rest: bool) -> Batch:
+        """Some of the entries of a decoded batch, to be written by themselves.
+
+        Args:
+            entries: those, by collection.
+            with_rest: whether what was refused is settled with them.
+        """
+        refusals = list(self.refusals) if with_rest else []
+        return Batch(dict(entries), refusals, next_offsets=dict(self.next_offsets))
+
+    def lose(self, partitions: Collection[SourcePartition]) -> None:
+        """As `drop`, from another thread than the writer's; it takes effect at the next step."""
+        self.lost |= frozenset(partitions)
+
+    def forget_points(self, collection_name: str, ids: Collection[PointId]) -> None:
+        """Forget all records of points whose newest state is written."""
+        entries = self.entries.get(collection_name, [])
+        self.entries[collection_name] = [one for one in entries if one.change.point_id not in ids]
+
+    def drop_lost(self) -> None:
+        """Forget what was lost meanwhile; for the writer's thread."""
+        if self.lost:
+            self.drop(self.lost)
 
     def drop(self, partitions: Collection[SourcePartition]) -> None:
         """Forget the records of partitions that somebody else reads now."""
@@ -123,6 +154,11 @@ class Fold:
     superseded: list[Entry]
 
     @property
+    def ids(self) -> set[PointId]:
+        """The ids of all points."""
+        return {one.change.point_id for one in (*self.upserts, *self.deletes)} | {*self.patches}
+
+    @property
     def deleted_ids(self) -> list[PointId]:
         """The ids of the deleted points."""
         return [entry.change.point_id for entry in self.deletes]
@@ -131,8 +167,8 @@ class Fold:
 def decode_batch(kafka_records: Sequence[KafkaRecord], decoder: RecordDecoder) -> Batch:
     """Decode records, in the order they were read; bad ones become refusals.
 
-    If a schema registry does not answer, the rest stays undecoded, for the writer to try
-    again: an outage of the registry is like one of the target.
+    If a schema registry does not answer, the rest stays undecoded, to be tried again: an
+    outage of the registry is like one of the target.
     """
     batch = Batch(undecoded=list(reversed(kafka_records)), decoder=decoder)
     for kafka_record in kafka_records:
@@ -168,3 +204,32 @@ def fold(entries: Sequence[Entry]) -> Fold:
     deletes = [entry for entry in latest.values() if isinstance(entry.change, Delete)]
     upserts = [entry for entry in latest.values() if not isinstance(entry.change, Delete)]
     return Fold(upserts, deletes, patches, superseded)
+
+
+def first_part(folded: Fold, points_max: int, bytes_max: int) -> tuple[Fold, bool]:
+    """The first points of a fold, for one request; one that is too large goes alone.
+
+    Returns:
+        The part, and whether it is all.
+    """
+    sizes: dict[PointId, int] = {}
+    patches = [entry for entries in folded.patches.values() for entry in entries]
+    for entry in (*folded.upserts, *folded.deletes, *patches):
+        point_id = entry.change.point_id
+        sizes[point_id] = sizes.get(point_id, 0) + entry.kafka_record.bytes_count
+    chosen: set[PointId] = set()
+    bytes_count = 0
+    for point_id, size in sizes.items():
+        if chosen and (len(chosen) == points_max or bytes_count + size > bytes_max):
+            break
+        chosen.add(point_id)
+        bytes_count += size
+    if len(chosen) == len(sizes):
+        return folded, True
+    part = Fold(
+        [one for one in folded.upserts if one.change.point_id in chosen],
+        [one for one in folded.deletes if one.change.point_id in chosen],
+        {key: entries for key, entries in folded.patches.items() if key in chosen},
+        [one for one in folded.superseded if one.change.point_id in chosen],
+    )
+    return part, False

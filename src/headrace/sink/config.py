@@ -126,6 +126,7 @@ class ConnectorConfig:
             and read as JSON or as a bare UUID.
         transforms: what every record goes through, if anything.
         shape: what records look like, and what is made of them.
+        max_in_flight: how many requests to a remote target travel at once, for each task.
     """
 
     raw: Mapping[str, str]
@@ -143,6 +144,7 @@ class ConnectorConfig:
     transforms: TransformChain | None
     shape: Shape
     batch: BatchLimits
+    max_in_flight: int
     retry: RetryLimits
     errors: ErrorPolicy
     offset_flush_interval_ms: int
@@ -319,6 +321,7 @@ class _Reader:
             transforms=read_transforms(self._raw),
             shape=self._shape(),
             batch=self._batch_limits(),
+            max_in_flight=self._integer("max.in.flight.requests", 4, at_least=1, at_most=32),
             retry=self._retry_limits(),
             errors=self._error_policy(),
             offset_flush_interval_ms=self._integer("offset.flush.interval.ms", 1_000, at_least=1),

@@ -51,6 +51,7 @@ SUPPORTED_KEYS: Final = frozenset(
         "batch.size",
         "batch.bytes",
         "linger.ms",
+        "max.in.flight.requests",
         "retry.timeout.ms",
         "retry.backoff.ms",
         "retry.backoff.max.ms",

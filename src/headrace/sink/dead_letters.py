@@ -38,7 +38,7 @@ class Interrupted(Exception):
 
 
 class DeadLetterQueue:
-    """Writes bad records to the dead-letter topic of a connector, for one task.
+    """Writes bad records to the dead-letter topic of a connector, for the lanes of one task.
 
     Args:
         topic: the dead-letter topic.
@@ -105,12 +105,12 @@ class DeadLetterQueue:
             Interrupted: the task is to stop.
         """
         failures: list[KafkaError] = []
-        acknowledged = 0
+        # A list, since the flush of another lane may call back for this one's records.
+        acknowledged: list[None] = []
 
         def on_delivery(error: KafkaError | None, _message: Message) -> None:
-            nonlocal acknowledged
             if error is None:
-                acknowledged += 1
+                acknowledged.append(None)
             else:
                 failures.append(error)
 
@@ -119,7 +119,7 @@ class DeadLetterQueue:
                 self._produce(refusal, on_delivery)
         except KafkaException as error:
             raise self._unwritable(_text(error)) from None
-        while acknowledged + len(failures) < len(refusals) and not failures:
+        while len(acknowledged) + len(failures) < len(refusals) and not failures:
             if is_interrupted():
                 self._producer.purge()
                 raise Interrupted

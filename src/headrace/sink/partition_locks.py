@@ -5,8 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection
 from contextlib import AbstractContextManager, ExitStack
+from typing import Final
 
+from headrace.model.ids import PointId
 from headrace.model.operations import SourcePartition
+
+# Many times what a connector has lanes, so that they hold different ones.
+_STRIPES: Final = 64
 
 
 class PartitionLocks:
@@ -31,6 +36,11 @@ class PartitionLocks:
         return stack
 
 
-def guard_of(collection_name: str) -> SourcePartition:
-    """What stands for a whole collection among partitions to be held; no topic has it."""
-    return SourcePartition("", collection_name, -1)
+def stripe_of(collection_name: str, point_id: PointId) -> int:
+    """One of a few numbers that a point keeps for the life of this process."""
+    return hash((collection_name, point_id)) % _STRIPES
+
+
+def guard_of(collection_name: str, stripe: int) -> SourcePartition:
+    """What stands for the points of a stripe among partitions to be held; no topic has it."""
+    return SourcePartition("", collection_name, -1 - stripe)

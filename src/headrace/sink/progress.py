@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -74,7 +76,9 @@ class Freshness:
 
 @dataclass(slots=True)
 class TaskCounters:
-    """The counts of one task: written by its thread alone, read by any.
+    """The counts of one task: written by its threads, read by any.
+
+    What several of its threads count goes through `add`, `note_bad` and `note_write`.
 
     Attributes:
         has_partitions: whether the group has given the task any.
@@ -86,6 +90,7 @@ class TaskCounters:
         write_time_max_s: what the longest took.
         commits_completed: how often Kafka has confirmed committed offsets.
         dead_letter_failures: bad records that the dead-letter topic did not take.
+        request_points_max: how many points a request to a remote target may have now.
         freshness: of the records that were written.
     """
 
@@ -107,7 +112,28 @@ class TaskCounters:
     write_time_max_s: float = 0.0
     commits_completed: int = 0
     dead_letter_failures: int = 0
+    request_points_max: int = 0
     freshness: Freshness = field(default_factory=Freshness)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, **counts: int) -> None:
+        """Add to counts, by their names."""
+        with self._lock:
+            for name, count in counts.items():
+                setattr(self, name, getattr(self, name) + count)
+
+    def note_bad(self, reasons: Iterable[str]) -> None:
+        """Count bad records by why they are bad."""
+        with self._lock:
+            self.bad_records.update(reasons)
+
+    def note_write(self, taken_s: float, timestamps_ms: NDArray[np.int64]) -> None:
+        """Count a write of records that are searchable now."""
+        with self._lock:
+            self.batches_written += 1
+            self.write_time_s += taken_s
+            self.write_time_max_s = max(self.write_time_max_s, taken_s)
+            self.freshness.observe(timestamps_ms, time.time())
 
 
 def total_progress(tasks: Sequence[TaskCounters]) -> SinkProgress:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 import grpc
+import httpx
 import orjson
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -68,7 +69,10 @@ def translated_errors() -> Iterator[None]:
     except UnexpectedResponse as error:
         raise _from_response(error) from None
     except ResponseHandlingException as error:
-        raise Unavailable(f"The server does not answer: {error.source}") from None
+        # Not when connecting: a server that is away would not take less, either.
+        too_slow = isinstance(error.source, httpx.ReadTimeout | httpx.WriteTimeout)
+        kind = TimedOut if too_slow else Unavailable
+        raise kind(f"The server does not answer: {error.source}") from None
     except grpc.RpcError as error:
         raise _from_rpc_error(error) from None
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -58,12 +58,17 @@ class _Standing:
         durable: all records before it are in the target; None as `read`.
         saved: what the target and Kafka were last told.
         is_checked: whether the partition is known to hold what was taken from it.
+        taken: after the last record; `read` may be further, past what nobody sees.
+        old_end: the end of the log that an earlier stay of the partition has left behind;
+            None once a fetch of this stay has told anything.
     """
 
     read: int | None
     durable: int | None
     saved: int | None
     is_checked: bool
+    taken: int | None = None
+    old_end: int | None = None
 
 
 class Source:
@@ -95,6 +100,8 @@ class Source:
         self._drop = drop
         self._latest = config.reset_to_latest
         self._standings: dict[SourcePartition, _Standing] = {}
+        # Read by lanes, too, which must not touch the consumer.
+        self._log_ends: dict[SourcePartition, int] = {}
         self._partitions: dict[tuple[str, int], SourcePartition] = {}
         self._ready: deque[KafkaRecord] = deque()
         self._ready_bytes = 0
@@ -154,6 +161,8 @@ class Source:
             closed.append(self._ready.popleft())
             bytes_count += size
         self._ready_bytes -= bytes_count
+        for partition in {one.partition for one in closed}:
+            self._look_at_end(partition)
         return closed
 
     def wait(self, wait_s: float) -> None:
@@ -170,13 +179,13 @@ class Source:
 
     # Positions
 
-    def mark_durable(self) -> None:
-        """What was read and handed out is durable in the target."""
-        waiting: dict[SourcePartition, int] = {}
-        for kafka_record in self._ready:
-            waiting.setdefault(kafka_record.partition, kafka_record.kafka_offset)
-        for partition, standing in self._standings.items():
-            standing.durable = waiting.get(partition, standing.read)
+    def mark_durable(self, next_offsets: Mapping[SourcePartition, int]) -> None:
+        """All records before these offsets, which were handed out, are durable in the target."""
+        for partition, next_offset in next_offsets.items():
+            standing = self._standings.get(partition)
+            if standing is not None:
+                is_all = standing.taken is None or next_offset >= standing.taken
+                standing.durable = standing.read if is_all else next_offset
 
     def save(self) -> None:
         """Tell the target and Kafka how far the partitions are durable.
@@ -198,7 +207,7 @@ class Source:
             for partition, standing in self._standings.items():
                 # The end that a fetch told: some brokers, asked for it, tell the beginning
                 # of the last batch.
-                end = self.log_end(partition)
+                end = self._look_at_end(partition)
                 if not standing.is_checked and standing.read is not None and end is not None:
                     check_log_end(partition, standing.read, end)
                     standing.is_checked = True
@@ -209,15 +218,14 @@ class Source:
             logger.warning("%s: Kafka does not answer yet: %s", self._source, error)
 
     def log_end(self, partition: SourcePartition) -> int | None:
-        """The end of a partition's log as of the last fetch; None if there was none."""
-        _, high = self._consumer.get_watermark_offsets(_topic_partition(partition), cached=True)
-        return high if high >= 0 else None
+        """The end of a partition's log when it was last looked at; for any thread."""
+        return self._log_ends.get(partition)
 
     def lags(self) -> dict[SourcePartition, int]:
         """Records that are not durable yet, by partition; without those not known yet."""
         lags: dict[SourcePartition, int] = {}
         for partition, standing in self._standings.items():
-            end = self.log_end(partition)
+            end = self._look_at_end(partition)
             if end is not None and standing.durable is not None:
                 lags[partition] = max(0, end - standing.durable)
         return lags
@@ -239,7 +247,10 @@ class Source:
         for one in assigned:
             partition = self._partition(one.topic, one.partition)
             resumed = positions.get(partition)
-            self._standings[partition] = _Standing(resumed, resumed, resumed, resumed is None)
+            old_end = self._cached_end(partition)
+            self._standings[partition] = _Standing(
+                resumed, resumed, resumed, resumed is None, old_end=old_end
+            )
             if resumed is not None:
                 one.offset = resumed
             elif self._target.keeps_positions:
@@ -294,6 +305,7 @@ class Source:
         self._stalled -= gone
         for partition in gone:
             self._standings.pop(partition, None)
+            self._log_ends.pop(partition, None)
         self._ready = deque(one for one in self._ready if one.partition not in gone)
         self._ready_bytes = sum(one.bytes_count for one in self._ready)
         self._drop(gone)
@@ -320,7 +332,8 @@ class Source:
             return
         if standing.durable is None:
             standing.durable = kafka_offset
-        standing.read = kafka_offset + 1
+        standing.read = standing.taken = kafka_offset + 1
+        standing.old_end = None
         kind, timestamp_ms = message.timestamp()
         kafka_record = KafkaRecord(
             partition,
@@ -353,6 +366,7 @@ class Source:
         end = int(message.offset() or 0)
         if standing is None or (standing.read is not None and end < standing.read):
             return
+        standing.old_end = None
         if standing.read == standing.durable:
             standing.durable = end
         standing.read = end
@@ -402,6 +416,19 @@ class Source:
         self._consumer.commit(offsets=kafka_offsets, asynchronous=True)
         for partition, durable in moved.items():
             self._standings[partition].saved = durable
+
+    def _look_at_end(self, partition: SourcePartition) -> int | None:
+        """The end of a partition's log as of the last fetch of its stay; None without one."""
+        high = self._cached_end(partition)
+        standing = self._standings.get(partition)
+        if high is None or standing is None or high == standing.old_end:
+            return None
+        self._log_ends[partition] = high
+        return high
+
+    def _cached_end(self, partition: SourcePartition) -> int | None:
+        _, high = self._consumer.get_watermark_offsets(_topic_partition(partition), cached=True)
+        return high if high >= 0 else None
 
     def _watermarks(self, partition: SourcePartition) -> tuple[int, int]:
         return self._consumer.get_watermark_offsets(

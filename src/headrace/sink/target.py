@@ -29,11 +29,11 @@ from headrace.model.upserts import build_upsert
 from headrace.service.service import Service
 from headrace.sink.changes import WritableChange, operation_of, runs
 from headrace.sink.json_value import JsonValue
-from headrace.sink.partition_locks import PartitionLocks, guard_of
+from headrace.sink.partition_locks import PartitionLocks
 from headrace.sink.qdrant_target import QdrantTarget
 from headrace.sink.refusals import find_refusals
 
-__all__ = ["EmbeddedTarget", "QdrantTarget", "Target", "guard_of"]
+__all__ = ["EmbeddedTarget", "QdrantTarget", "Target"]
 
 
 class Target(Protocol):

@@ -1,8 +1,8 @@
 """What does one task of a connector do, from its first poll to its last?
 
-Read a batch, decode it, write it, remember how far that takes each partition. While the
-target can take nothing, the partitions are paused and the polling goes on, so that the
-task stays a member of its consumer group for as long as it takes.
+Read a batch, decode it, have it written, remember how far that takes each partition. While
+the target takes nothing, or only slowly, the partitions are paused and the polling goes on,
+so that the task stays a member of its consumer group for as long as it takes.
 """
 
 from __future__ import annotations
@@ -11,20 +11,18 @@ import logging
 import threading
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Final
 
-import numpy as np
-
 from headrace.model.errors import HeadraceError, RateLimited
 from headrace.model.operations import SourcePartition
 from headrace.sink.batch import Batch, KafkaRecord, Refusal, decode_batch
-from headrace.sink.config import ConnectorConfig
+from headrace.sink.config import BatchLimits, ConnectorConfig
 from headrace.sink.dead_letters import DeadLetterQueue, DeadLettersUnwritable, Interrupted
 from headrace.sink.decode import RecordDecoder
 from headrace.sink.errors import FailureClass, TaskFailed, failure_class
+from headrace.sink.lanes import Lanes
 from headrace.sink.progress import TaskCounters
 from headrace.sink.retry import Backoff
 from headrace.sink.source import Source
@@ -36,6 +34,10 @@ logger = logging.getLogger(__name__)
 # How long an idle task waits for records before it looks whether it is to stop.
 _POLL_WAIT_S: Final = 0.1
 _LAG_INTERVAL_S: Final = 0.05
+# How full the requests are: points spread unevenly, and a second request would cost as much.
+_FILL: Final = 0.75
+# How often a task finds no room before it pauses: a pause throws away what was fetched.
+_FULL_TURNS_MAX: Final = 10
 
 
 class TaskState(StrEnum):
@@ -67,10 +69,12 @@ class SinkTask:
         self._stopping = threading.Event()
         self._pausing = threading.Event()
         self._decoder = RecordDecoder.of(config)
-        # Read and not durable yet, oldest first: one, or a few after a hasty handover.
-        self._batches: deque[Batch] = deque()
-        # The timestamps of each batch's good records, for the freshness once it is written.
-        self._timestamps_ms: deque[list[int]] = deque()
+        self._lanes_count = 1 if target.keeps_positions else config.max_in_flight
+        self._limits = _limits_for(config.batch, self._lanes_count)
+        self._lanes: Lanes | None = None
+        # Read, and not decoded to its end yet: a schema registry does not answer.
+        self._decoding: Batch | None = None
+        self._full_turns = 0
         self._next_save_s = 0.0
         self._next_lag_s = 0.0
 
@@ -91,16 +95,9 @@ class SinkTask:
             dead_letters = self._open_dead_letters()
             source = Source(self._config, self._target, self._task, self._flush, self._drop)
             self._source = source
-            self._writer = BatchWriter(
-                self._config,
-                self._target,
-                None if dead_letters is None else _Counted(dead_letters, self.counters),
-                self.counters,
-                source.log_end,
-                self._stopping.is_set,
-            )
+            self._lanes = self._open_lanes(source, dead_letters)
             while not self._stopping.is_set():
-                self._turn(source)
+                self._turn(source, self._lanes)
         except Interrupted:
             logger.info("%s gave up a batch, which it reads again later", self._name)
         except Exception as error:
@@ -112,85 +109,80 @@ class SinkTask:
 
     # One turn of the loop
 
-    def _turn(self, source: Source) -> None:
+    def _turn(self, source: Source, lanes: Lanes) -> None:
+        lanes.check()
         paused = self._pausing.is_set()
-        source.set_paused(paused)
         self.state = TaskState.PAUSED if paused else TaskState.RUNNING
         if paused:
+            source.set_paused(True)
             source.wait(_POLL_WAIT_S)
-        else:
+        elif lanes.wait_for_room(_POLL_WAIT_S):
+            self._full_turns = 0
+            source.set_paused(False)
             source.check()
-            kafka_records = source.read(self._config.batch, _POLL_WAIT_S)
-            self._take_in_hand(kafka_records)
-            if self._batches:
-                self._write_until_durable(source)
-                source.mark_durable()
+            kafka_records = source.read(self._limits, _POLL_WAIT_S)
+            self._finish_decoding(source, lanes)
+            if kafka_records:
+                self._decoding = self._decoded(kafka_records)
+                self._finish_decoding(source, lanes)
+        else:
+            self._full_turns += 1
+            source.set_paused(self._full_turns > _FULL_TURNS_MAX)
+            source.wait(0)
+        self._note_written(source, lanes)
         self._keep_house(source)
 
-    def _take_in_hand(self, kafka_records: list[KafkaRecord]) -> None:
-        if kafka_records:
-            self.counters.records_read += len(kafka_records)
-            batch = decode_batch(kafka_records, self._decoder)
-            self._batches.append(batch)
-            self._timestamps_ms.append(
-                [
-                    entry.kafka_record.timestamp_ms
-                    for entries in batch.entries.values()
-                    for entry in entries
-                    if entry.kafka_record.timestamp_ms is not None
-                ]
-            )
-            topics = {one.stream for one in batch.next_offsets}
-            if not topics <= self.counters.topics:
-                self.counters.topics |= topics
-
-    def _write_until_durable(self, source: Source) -> None:
+    def _finish_decoding(self, source: Source, lanes: Lanes) -> None:
+        batch = self._decoding
+        if batch is None:
+            return
         backoff = Backoff(self._config.retry)
-        while self._batches:
+        while not batch.is_decoded:
             try:
-                self._write_batches()
+                batch.decode_rest()
             except HeadraceError as error:
                 if failure_class(error) is not FailureClass.TARGET:
                     raise
-                self._wait_for_target(source, error, backoff)
+                self._wait_for_registry(source, lanes, error, backoff)
+        self._decoding = None
+        lanes.submit(batch)
 
-    def _write_batches(self) -> None:
-        counters = self.counters
-        while self._batches:
-            started_s = time.monotonic()
-            self._writer.write(self._batches[0])
-            taken_s = time.monotonic() - started_s
-            self._batches.popleft()
-            counters.batches_written += 1
-            counters.write_time_s += taken_s
-            counters.write_time_max_s = max(counters.write_time_max_s, taken_s)
-            timestamps_ms = np.array(self._timestamps_ms.popleft(), np.int64)
-            counters.freshness.observe(timestamps_ms, time.time())
+    def _decoded(self, kafka_records: list[KafkaRecord]) -> Batch:
+        self.counters.add(records_read=len(kafka_records))
+        batch = decode_batch(kafka_records, self._decoder)
+        topics = {one.stream for one in batch.next_offsets}
+        if not topics <= self.counters.topics:
+            self.counters.topics |= topics
+        return batch
 
-    def _wait_for_target(self, source: Source, error: HeadraceError, backoff: Backoff) -> None:
+    def _wait_for_registry(
+        self, source: Source, lanes: Lanes, error: HeadraceError, backoff: Backoff
+    ) -> None:
         if backoff.is_exhausted:
             raise TaskFailed(
-                f"The target took nothing for {backoff.elapsed_s:.0f} s (retry.timeout.ms): "
-                f"{error.message}. Mend the target and restart the connector"
+                f"Records could not be decoded for {backoff.elapsed_s:.0f} s "
+                f"(retry.timeout.ms): {error.message}. Mend that and restart the connector"
             ) from error
         wait_s = backoff.next_wait_s(error.retry_after_s if isinstance(error, RateLimited) else 0)
-        self.counters.retries += 1
+        self.counters.add(retries=1)
         logger.warning(
-            "%s: the target takes nothing, next try in %.1f s: %s",
+            "%s: records cannot be decoded, next try in %.1f s: %s",
             self._name,
             wait_s,
             error.message,
         )
         source.set_paused(True)
         deadline = time.monotonic() + wait_s
-        while True:
+        while (remaining_s := deadline - time.monotonic()) > 0:
             if self._stopping.is_set():
                 raise Interrupted
-            remaining_s = deadline - time.monotonic()
-            source.wait(max(0.0, min(remaining_s, _POLL_WAIT_S)))
+            source.wait(min(remaining_s, _POLL_WAIT_S))
+            self._note_written(source, lanes)
             self._keep_house(source)
-            if remaining_s <= _POLL_WAIT_S:
-                return
+
+    def _note_written(self, source: Source, lanes: Lanes) -> None:
+        for next_offsets in lanes.take_written():
+            source.mark_durable(next_offsets)
 
     def _keep_house(self, source: Source) -> None:
         """Save positions and look at the lag, each now and then."""
@@ -219,24 +211,53 @@ class SinkTask:
     # When partitions come and go
 
     def _flush(self) -> None:
-        """One attempt to make durable what was read, before partitions are handed over."""
-        if self.state is TaskState.FAILED or self._stopping.is_set():
+        """Make durable what was read, before partitions are handed over; never waits long."""
+        lanes = self._lanes
+        if lanes is None or self.state is TaskState.FAILED or self._stopping.is_set():
             return
         try:
-            self._write_batches()
-            while kafka_records := self._source.close_batch(self._config.batch):
-                self._take_in_hand(kafka_records)
-                self._write_batches()
-            self._source.mark_durable()
-        except Exception as error:
+            while lanes.flush():
+                self._note_written(self._source, lanes)
+                kafka_records = self._source.close_batch(self._limits)
+                if not kafka_records or self._decoding is not None:
+                    return
+                batch = self._decoded(kafka_records)
+                if not batch.is_decoded:
+                    self._decoding = batch
+                    return
+                lanes.submit(batch)
             # What stays in hand and stays ours is written later.
-            logger.warning("%s: handed partitions over unflushed: %s", self._name, error)
+            logger.warning("%s: handed partitions over before all was written", self._name)
+        except Exception:
+            logger.warning("%s: handed partitions over unflushed", self._name, exc_info=True)
 
     def _drop(self, partitions: Collection[SourcePartition]) -> None:
-        for batch in self._batches:
-            batch.drop(partitions)
+        if self._decoding is not None:
+            self._decoding.drop(partitions)
+        if self._lanes is not None:
+            self._lanes.drop(partitions)
 
     # Start and end
+
+    def _open_lanes(self, source: Source, dead_letters: DeadLetterQueue | None) -> Lanes:
+        writer = BatchWriter(
+            self._config,
+            self._target,
+            None if dead_letters is None else _Counted(dead_letters, self.counters),
+            self.counters,
+            source.log_end,
+            self._stopping.is_set,
+            lambda name: lanes.first_entries(name),
+        )
+        lanes = Lanes(
+            self._name,
+            self._lanes_count,
+            writer.write,
+            self._config.retry,
+            self.counters,
+            self._stopping.is_set,
+        )
+        return lanes
 
     def _open_dead_letters(self) -> DeadLetterQueue | None:
         topic = self._config.errors.dead_letter_topic
@@ -264,8 +285,10 @@ class SinkTask:
     def _close(self, source: Source | None, dead_letters: DeadLetterQueue | None) -> None:
         try:
             if source is not None:
-                self._batches.clear()
-                self._timestamps_ms.clear()
+                if self._lanes is not None:
+                    self._lanes.close()
+                    self._note_written(source, self._lanes)
+                self._decoding = None
                 self._save(source)
                 source.close()
             if dead_letters is not None:
@@ -283,6 +306,17 @@ class SinkTask:
         return f"connector {self._config.name}, task {self._task}"
 
 
+def _limits_for(limits: BatchLimits, lanes: int) -> BatchLimits:
+    """How much is read at once, so that each lane gets what makes one request."""
+    if lanes == 1:
+        return limits
+    return BatchLimits(
+        max(1, int(limits.records_max * lanes * _FILL)),
+        max(1, int(limits.bytes_max * lanes * _FILL)),
+        limits.linger_ms,
+    )
+
+
 class _Counted:
     """A dead-letter topic whose failures are counted."""
 
@@ -295,5 +329,5 @@ class _Counted:
         try:
             self._dead_letters.write(refusals, is_interrupted)
         except DeadLettersUnwritable:
-            self._counters.dead_letter_failures += len(refusals)
+            self._counters.add(dead_letter_failures=len(refusals))
             raise

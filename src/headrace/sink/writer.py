@@ -1,9 +1,10 @@
 """In which order does a batch become durable, so that a crash at any point loses nothing?
 
 1. Bad records go to the dead-letter topic, acknowledged.
-2. Per collection, one write: the final state of each point, and (in a target that keeps
-   them) how far that takes each partition. Records that the target refuses go to the
-   dead-letter topic before the write that passes over them.
+2. Per collection, the final state of each point: into a target that keeps positions in one
+   write, with how far that takes each partition, into others in requests of a size that they
+   take in time. Records that the target refuses go to the dead-letter topic before the write
+   that passes over them.
 3. Whoever called moves the positions.
 A target that can take nothing now ends the attempt; the next one goes on where it ended.
 """
@@ -11,8 +12,9 @@ A target that can take nothing now ends the attempt; the next one goes on where 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from headrace.model.errors import (
     ErrorCode,
@@ -23,16 +25,21 @@ from headrace.model.errors import (
 )
 from headrace.model.operations import SourceOffset, SourcePartition
 from headrace.sink.auto_create import infer_collection_config
-from headrace.sink.batch import Batch, Entry, Fold, Refusal, fold
+from headrace.sink.batch import Batch, Entry, Fold, Refusal, first_part, fold
 from headrace.sink.changes import Delete, Merge, Upsert, content_of
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.errors import FailureClass, Reason, RecordError, TaskFailed, failure_class
+from headrace.sink.partition_locks import guard_of, stripe_of
 from headrace.sink.progress import TaskCounters
+from headrace.sink.request_size import RequestSize
 from headrace.sink.steps import Plan, Step, in_rounds, plan_steps, points_without_whole
-from headrace.sink.target import Target, guard_of
+from headrace.sink.target import Target
 from headrace.sink.version_order import sort_by_version
 
 logger = logging.getLogger(__name__)
+
+# What a smaller request may help against.
+_TOO_MUCH: Final = frozenset({ErrorCode.TIMEOUT, ErrorCode.RATE_LIMITED})
 
 
 class DeadLetters(Protocol):
@@ -44,7 +51,7 @@ class DeadLetters(Protocol):
 
 
 class BatchWriter:
-    """Writes the batches of one task.
+    """Writes the batches of one task; its lanes use it at the same time.
 
     Args:
         config: the connector's.
@@ -53,6 +60,7 @@ class BatchWriter:
         counters: the task's.
         log_end: the end of a partition's log as last heard of; None if not heard of yet.
         is_interrupted: whether the task is to stop.
+        first_entries: the oldest records in hand that go into a collection.
     """
 
     def __init__(
@@ -63,6 +71,7 @@ class BatchWriter:
         counters: TaskCounters,
         log_end: Callable[[SourcePartition], int | None],
         is_interrupted: Callable[[], bool],
+        first_entries: Callable[[str], list[Entry]] = lambda _name: [],
     ) -> None:
         self._config = config
         self._target = target
@@ -70,31 +79,40 @@ class BatchWriter:
         self._counters = counters
         self._log_end = log_end
         self._is_interrupted = is_interrupted
+        self._first_entries = first_entries
+        self._size: RequestSize | None = None
+        if not target.keeps_positions:
+            timeout_s = config.request_timeout_ms / 1000
+            self._size = RequestSize(config.batch.records_max, timeout_s)
+            counters.request_points_max = self._size.points
 
     def write(self, batch: Batch) -> None:
-        """Make all of a batch durable; may be called again with it after an error.
+        """Make all of a decoded batch durable; may be called again with it after an error.
 
         Raises:
             HeadraceError: of the class TARGET, if the target can take nothing now.
             TaskFailed: somebody must act; what is durable by then stays so.
             Interrupted: the task is to stop.
         """
-        batch.decode_rest()
+        batch.drop_lost()
         self._settle_refusals(batch)
-        with self._target.hold([*batch.next_offsets, *self._guarded_collections(batch)]):
+        # What a target that keeps positions has taken must stay true until the write.
+        held = [*batch.next_offsets] if self._target.keeps_positions else []
+        with self._target.hold([*held, *self._guards(batch)]):
             for name in list(batch.entries):
                 self._write_collection(batch, name)
-                del batch.entries[name]
+                batch.entries.pop(name, None)
         if batch.failure is not None:
             raise _tolerance_exceeded(batch.failure)
 
-    def _guarded_collections(self, batch: Batch) -> list[SourcePartition]:
-        """Collections to be kept from other tasks: what is stored decides what is written."""
-        return [
-            guard_of(name)
+    def _guards(self, batch: Batch) -> set[SourcePartition]:
+        """Points to be kept from other tasks: what is stored decides what is written."""
+        return {
+            guard_of(name, stripe_of(name, entry.change.point_id))
             for name, entries in batch.entries.items()
             if self._config.shape.guard is not None or _has_patches(entries)
-        ]
+            for entry in entries
+        }
 
     def _write_collection(self, batch: Batch, name: str) -> None:
         """Write what a collection gets from a batch, which it does not have already."""
@@ -109,20 +127,31 @@ class BatchWriter:
     def _write_what_is_good(self, batch: Batch, name: str) -> None:
         """Write and take out what is refused, until nothing is; each turn has fewer entries."""
         while True:
-            fresh = self._not_taken(name, batch.entries[name])
-            repeated = len(batch.entries[name]) - len(fresh)
+            batch.drop_lost()
+            entries = batch.entries.get(name, [])
+            fresh = self._not_taken(name, entries)
+            repeated = len(entries) - len(fresh)
             fresh, refused = self._not_stale(batch, name, fresh)
             if not fresh and not refused:
                 break
             if not refused:
-                folded = fold(fresh)
-                refused = self._refused(name, folded.superseded) or self._write_folded(
-                    batch, name, folded
+                part, is_all = self._next_part(fold(fresh))
+                refused = self._refused(name, part.superseded) or self._write_folded(
+                    batch, name, part
                 )
-            if not refused:
-                break
-            self._take_out(batch, name, refused)
-        self._counters.records_repeated += repeated
+                if not refused and is_all:
+                    break
+                if not refused:
+                    batch.forget_points(name, part.ids)
+            if refused:
+                self._take_out(batch, name, refused)
+        self._counters.add(records_repeated=repeated)
+
+    def _next_part(self, folded: Fold) -> tuple[Fold, bool]:
+        """What goes into the next request, and whether that is all."""
+        if self._size is None:
+            return folded, True
+        return first_part(folded, self._size.points, self._config.batch.bytes_max)
 
     def _write_folded(
         self, batch: Batch, name: str, folded: Fold
@@ -138,8 +167,7 @@ class BatchWriter:
         if not refused:
             deleted = set(folded.deleted_ids) - folded.patches.keys()
             written = {one.change.point_id for one in folded.upserts} | folded.patches.keys()
-            self._counters.points_written += len(written)
-            self._counters.points_deleted += len(deleted)
+            self._counters.add(points_written=len(written), points_deleted=len(deleted))
         return refused
 
     def _not_stale(
@@ -155,7 +183,7 @@ class BatchWriter:
         if found.stale:
             gone = set(map(id, found.stale))
             batch.entries[name] = [one for one in batch.entries[name] if id(one) not in gone]
-            self._counters.records_stale += len(found.stale)
+            self._counters.add(records_stale=len(found.stale))
         return found.current, [*found.refused]
 
     def _not_taken(self, name: str, entries: list[Entry]) -> list[Entry]:
@@ -181,6 +209,7 @@ class BatchWriter:
         """Write, or find out which entries the target refuses; then nothing else counts."""
         # A batch that the task fails for is read again from its first record on.
         source_offsets = [] if batch.failure else _source_offsets(batch)
+        started_s = time.monotonic()
         try:
             if plan is None:
                 self._write(name, [*folded.upserts, *folded.deletes], source_offsets)
@@ -188,9 +217,12 @@ class BatchWriter:
                 changes = in_rounds(plan.by_point.values())
                 self._target.apply(name, changes, source_offsets)
         except HeadraceError as error:
+            if error.code in _TOO_MUCH:
+                self._note_request(folded, None)
             if failure_class(error) is not FailureClass.RECORD:
                 raise
         else:
+            self._note_request(folded, time.monotonic() - started_s)
             return []
         patches = [entry for entries in folded.patches.values() for entry in entries]
         refused = self._refused(name, [*folded.upserts, *patches])
@@ -199,6 +231,16 @@ class BatchWriter:
         if plan is None:
             return self._bisect(name, [*folded.upserts, *folded.deletes])
         return self._bisect_steps(name, list(plan.by_point.values()))
+
+    def _note_request(self, folded: Fold, taken_s: float | None) -> None:
+        """Adapt the size of requests to how long one took; None if it was too much."""
+        if self._size is None:
+            return
+        if taken_s is None:
+            self._size.note_too_much(len(folded.ids))
+        else:
+            self._size.note_taken(len(folded.ids), taken_s)
+        self._counters.request_points_max = self._size.points
 
     def _refused(self, name: str, entries: Sequence[Entry]) -> list[tuple[Entry, HeadraceError]]:
         """The entries that a collection's configuration does not admit."""
@@ -282,11 +324,11 @@ class BatchWriter:
             return
         if self._dead_letters is not None:
             self._dead_letters.write(batch.refusals, self._is_interrupted)
-            self._counters.dead_letters += len(batch.refusals)
+            self._counters.add(dead_letters=len(batch.refusals))
         elif self._config.errors.tolerate:
-            self._counters.records_skipped += len(batch.refusals)
+            self._counters.add(records_skipped=len(batch.refusals))
+        self._counters.note_bad(refusal.error.reason.value for refusal in batch.refusals)
         for refusal in batch.refusals:
-            self._counters.bad_records[refusal.error.reason.value] += 1
             self._log(refusal)
         if not self._config.errors.tolerate and batch.failure is None:
             batch.failure = batch.refusals[0]
@@ -309,6 +351,9 @@ class BatchWriter:
             ) from None
         entries = batch.entries[name]
         points = [one.change.point for one in entries if isinstance(one.change, Upsert | Merge)]
+        # Another lane may have an older record, or be making the collection right now.
+        first = [one.change for one in self._first_entries(name)]
+        points = [one.point for one in first if isinstance(one, Upsert | Merge)] or points
         if not points:
             patches = [one for one in entries if not isinstance(one.change, Delete)]
             self._take_out(batch, name, [(one, _no_such_point(one)) for one in patches])
