@@ -5,8 +5,13 @@ from typing import Any
 
 import pytest
 
+from headrace.engine.filter.stop_words import stop_words_of
 from headrace.engine.filter.text import text_pipeline
+from headrace.engine.payload.paths import JsonObject
 from headrace.model.errors import WrongInput
+from headrace.model.filters import FieldCondition, Filter, MatchText
+from tests.engine.filter.edge_shard import edge_shard
+from tests.engine.filter.points import indexed, passing
 
 
 def document_tokens(text: str, **params: Any) -> list[str]:
@@ -83,13 +88,40 @@ def test_stemmer_can_be_switched_off_explicitly() -> None:
     assert document_tokens("running", stemmer={"type": "none"}) == ["running"]
 
 
+STEMMED_LANGUAGES = (
+    *("arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek"),
+    *("hungarian", "italian", "norwegian", "portuguese", "romanian", "russian", "spanish"),
+    *("swedish", "turkish"),
+)
+
+
+def test_words_have_the_same_stem_here_and_in_qdrant() -> None:
+    """Whichever words find one another there do so here."""
+    words = [
+        (language, word)
+        for language in STEMMED_LANGUAGES
+        for word in sorted(stop_words_of(language))[:200:12]
+    ]
+    words += [("tamil", word) for word in ["வீடுகள்", "வீட்டில்", "மரம்", "மரங்கள்", "வந்தான்", "வந்தார்கள்"]]
+    payloads: list[JsonObject] = [{language: word} for language, word in words]
+    stemmed = {
+        language: indexed("text", stemmer={"type": "snowball", "language": language})["a"]
+        for language in dict(words)
+    }
+    with edge_shard(payloads, stemmed) as shard:
+        for language, word in words:
+            filter = Filter(must=(FieldCondition(language, match=MatchText(word)),))
+            assert passing(filter, payloads, stemmed) == shard.passing(filter), word
+
+
 @pytest.mark.parametrize(
     "params",
     [
         {"tokenizer": "code"},
         {"min_token_len": "two"},
         {"stopwords": "klingon"},
-        {"stopwords": {"languages": ["tajik"]}},
+        {"stopwords": {"languages": ["latin"]}},
+        {"stemmer": {"type": "snowball", "language": "armenian"}},
         {"stemmer": {"type": "snowball", "language": "klingon"}},
         {"stemmer": {"type": "snowball"}},
         {"stemmer": {"type": "porter"}},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
+from headrace.engine.filter.stop_words import STOP_WORD_LANGUAGES
 from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
 from headrace.model.operations import CreatePayloadIndex
 from headrace.server.rest.body import Node, read_body
@@ -24,16 +25,7 @@ class _StemmerType(StrEnum):
     NONE = "none"
 
 
-# Languages that Qdrant has stop words of; the engine refuses those it has none of.
-_STOP_WORD_LANGUAGES = frozenset(
-    """
-    arabic azerbaijani basque bengali catalan chinese danish dutch english finnish french
-    german greek hebrew hinglish hungarian indonesian italian japanese kazakh nepali
-    norwegian portuguese romanian russian slovene spanish swedish tajik turkish
-    """.split()  # noqa: SIM905
-)
-
-# Languages that Snowball stems.
+# Languages that Snowball stems; the engine refuses the one that it has no stemmer of.
 _STEMMER_LANGUAGES = frozenset(
     """
     arabic armenian danish dutch english finnish french german greek hungarian italian
@@ -69,12 +61,12 @@ def _read_schema(node: Node) -> PayloadFieldSchema:
 def _read_stopwords(node: Node) -> Any:
     """A language, or an object of `languages` and `custom` words."""
     if isinstance(node.value, str):
-        return _read_language(node, _STOP_WORD_LANGUAGES)
+        return _read_language(node, STOP_WORD_LANGUAGES)
     return read_members(node, {"languages": _read_languages, "custom": _read_texts})
 
 
 def _read_languages(node: Node) -> list[str]:
-    return [_read_language(element, _STOP_WORD_LANGUAGES) for element in node.elements()]
+    return [_read_language(element, STOP_WORD_LANGUAGES) for element in node.elements()]
 
 
 def _read_texts(node: Node) -> list[str]:
