@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,17 @@ def taken_port() -> Iterator[int]:
 
 def serve(data: Path, *arguments: str) -> HeadraceProcess:
     return HeadraceProcess("serve", "--data", str(data), *FREE_PORTS, *arguments)
+
+
+def test_the_package_runs_as_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace", "--version"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == f"headrace {headrace.__version__}\n"
 
 
 def test_version_is_the_version_of_the_package() -> None:

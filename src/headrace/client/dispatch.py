@@ -13,12 +13,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import Future
 from functools import cache
-from re import Pattern
 from time import perf_counter
 from typing import Any, BinaryIO, NamedTuple
 
 import httpx
-from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message
 
 from headrace.client.shared import Lease
@@ -27,7 +25,7 @@ from headrace.server.auth import FULL_ACCESS
 from headrace.server.errors import UNEXPECTED_ERROR_TEXT
 from headrace.server.node import Node
 from headrace.server.rest.answers import failure
-from headrace.server.rest.app import JSON_ROUTES, create_app
+from headrace.server.rest.app import JSON_ROUTES, create_app, path_as_sent
 from headrace.server.rest.endpoint import (
     TIMEOUT_S_MAX,
     Call,
@@ -37,16 +35,12 @@ from headrace.server.rest.endpoint import (
     success_answer,
 )
 from headrace.server.rest.parameters import timeout_hint_s
+from headrace.server.rest.routes import RouteTable
 from headrace.server.rest.sending import Answer, joined
 
 logger = logging.getLogger(__name__)
 
 _FILE_CHUNK_BYTES = 2**20
-
-
-class _Route(NamedTuple):
-    path: Pattern[str]
-    operation: Operation
 
 
 class _MatchedRoute(NamedTuple):
@@ -149,26 +143,20 @@ class Dispatcher:
 
 
 @cache
-def _routes_by_method() -> Mapping[str, list[_Route]]:
-    """The JSON routes, in the order in which they are tried."""
-    routes: dict[str, list[_Route]] = {}
-    for route in JSON_ROUTES:
-        path, _, _ = compile_path(route.path)
-        routes.setdefault(route.method, []).append(_Route(path, route.operation))
-    return routes
+def _operations() -> RouteTable[Operation]:
+    return RouteTable((route, route.operation) for route in JSON_ROUTES)
 
 
 def _find_route(request: httpx.Request) -> _MatchedRoute | None:
     """The JSON route of a request; None if it has none, or does not carry the JSON it takes."""
-    raw_path = request.url.raw_path.partition(b"?")[0]
-    path = raw_path.decode("latin-1").rstrip("/") or "/"
-    for route in _routes_by_method().get(request.method, ()):
-        matched = route.path.match(path)
-        if matched is not None:
-            if route.operation.takes_body and not _is_json(request.headers):
-                return None
-            return _MatchedRoute(route.operation, matched.groupdict())
-    return None
+    path = path_as_sent(request.url.raw_path.partition(b"?")[0])
+    found = _operations().find(request.method, path)
+    if found is None:
+        return None
+    matched = _MatchedRoute(*found)
+    if matched.operation.takes_body and not _is_json(request.headers):
+        return None
+    return matched
 
 
 def _is_json(headers: httpx.Headers) -> bool:

@@ -21,6 +21,7 @@ from headrace.engine.collection.prepare import prepare_batch
 from headrace.engine.payload_index.index import BuildProgress
 from headrace.engine.payload_index.transient_memory import TransientMemory
 from headrace.engine.query.counts import count_points, indexed_points_count
+from headrace.engine.query.duration import is_short
 from headrace.engine.query.execute import QueryContext, query_pieces, run_query
 from headrace.engine.query.explain import explain_query
 from headrace.engine.query.facet import run_facet
@@ -37,8 +38,6 @@ from headrace.engine.storage.file_ops import FILE_OPS, FileOps
 from headrace.engine.storage.wal import Wal
 from headrace.engine.storage.wal_scan import WalRecord
 from headrace.engine.vector_index.builder import IndexBuilder
-from headrace.engine.vector_index.indexed_vectors import GraphProgress
-from headrace.engine.work_log import FinishedWork, WorkLog
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
 from headrace.model.errors import HeadraceError, NotFound, Unavailable
 from headrace.model.filters import Filter
@@ -161,8 +160,6 @@ class Collection:
         self._maintenance = maintenance
         self._maintained_after = 0.0
         self._compacted_after = 0.0
-        self._work_log = WorkLog()
-        began = time.monotonic()
         try:
             self._checkpoints = Checkpoints(directory, ops)
             self._checkpoints.load_into(self._segment)
@@ -172,7 +169,6 @@ class Collection:
         except BaseException:
             self._wal.close()
             raise
-        self.load_seconds = time.monotonic() - began
         self._view = self._segment.working_view()
         self._segment.published(self._view)
         self._request_maintenance()
@@ -421,9 +417,9 @@ class Collection:
             self._checkpoints.forget()
             compacted.published(view)
         replaced.close()
-        seconds = time.monotonic() - started_at
-        self._work_log.add("vacuum", "rows of deleted points", view.row_count, seconds)
-        self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * seconds
+        self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * (
+            time.monotonic() - started_at
+        )
 
     # Reading
 
@@ -470,6 +466,10 @@ class Collection:
         return self._of_newest_view(
             find_view, lambda context: query_pieces(context, query, points_max)
         )
+
+    def is_short(self, query: Query) -> bool:
+        """Whether a query certainly takes a millisecond or so at the most; see `duration`."""
+        return is_short(self._view, query)
 
     def explain(self, query: Query, find_view: FindView) -> StagePlan:
         """How a query would be answered, and why; see `query`."""
@@ -542,20 +542,6 @@ class Collection:
     def payload_schema(self) -> dict[str, PayloadFieldSchema]:
         """The payload indexes, by payload path."""
         return dict(self._view.schema)
-
-    def graph_builds(self) -> dict[str, GraphProgress]:
-        """What is being done to graphs, or waits for it, by vector name."""
-        stores = self._view.indexed_stores()
-        found = {name: store.pending_work() for name, store in stores.items()}
-        return {name: progress for name, progress in found.items() if progress is not None}
-
-    def finished_work(self) -> list[FinishedWork]:
-        """What was done in the background lately, since the collection was opened, newest first."""
-        segment = self._view.segment
-        logs = [self._work_log, segment.payload_index.work_log]
-        logs.extend(store.work_log for store in segment.indexed_stores().values())
-        found = [one for log in logs for one in log.finished()]
-        return sorted(found, key=lambda one: one.began_at, reverse=True)
 
     def payload_index_builds(self) -> list[BuildProgress]:
         """What is being built of the payload index at this moment, and how far it is."""

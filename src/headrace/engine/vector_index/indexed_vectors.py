@@ -23,7 +23,6 @@ from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.dense import DenseVectors
 from headrace.engine.vectors.distances import top_k
 from headrace.engine.vectors.row_set import RowSet
-from headrace.engine.work_log import WorkLog
 from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import Distance, Mask, Rows, SparseVector, Vector
@@ -42,7 +41,7 @@ _LENGTH_SQUARED_MIN = float(np.finfo(np.float32).eps)
 _WEAR_CHECK_SECONDS = 1.0
 
 
-class GraphProgress(msgspec.Struct, frozen=True):
+class BuildProgress(msgspec.Struct, frozen=True):
     """How far the index of a vector name is.
 
     Attributes:
@@ -83,10 +82,9 @@ class IndexedVectors(DenseVectors):
         self._live: Mask = np.empty(0, dtype=np.bool_)
         self._closing = threading.Event()
         self._building = threading.Lock()
-        self._progress: GraphProgress | None = None
+        self._progress: BuildProgress | None = None
         self._build_error: Exception | None = None
         self._wear_checked_at = 0.0
-        self.work_log = WorkLog()
 
     # Searching
 
@@ -122,6 +120,12 @@ class IndexedVectors(DenseVectors):
             found.append(self.nearest_from(tail_begin, query, row_set.mask, k))
         return found[0] if len(found) == 1 else _merged(found, k)
 
+    def scanned_rows_max(self, row_count: int, params: SearchParams) -> int:
+        """No more rows than this are scored one by one, but for those that a filter leaves."""
+        if params.exact or not self._ranges:
+            return row_count
+        return row_count - self._ranges[-1].row_end
+
     # Building
 
     @property
@@ -142,7 +146,6 @@ class IndexedVectors(DenseVectors):
             kept_rows: ascending: `kept_rows[i]` of `old` is row i here.
         """
         self.adopt_ranges([sealed.renumbered(kept_rows) for sealed in old.ranges])
-        self.work_log.take_over(old.work_log)
 
     def published(self, live: Mask) -> None:
         """Have the builder look, if that may be worth it; the writer calls it.
@@ -159,10 +162,10 @@ class IndexedVectors(DenseVectors):
             return
         plan = self._plan(self._ranges, live)
         if plan is not None and self._progress is None:
-            self._progress = GraphProgress(0, 0, plan.reason)
+            self._progress = BuildProgress(0, 0, plan.reason)
             self._builder.submit(self)
 
-    def pending_work(self) -> GraphProgress | None:
+    def pending_work(self) -> BuildProgress | None:
         """What is being built or waits for it; None if nothing is."""
         return self._progress
 
@@ -174,15 +177,6 @@ class IndexedVectors(DenseVectors):
     def indexed_vectors_count(self, live: Mask) -> int:
         """How many vectors of live rows are in sealed ranges."""
         return sum(sealed.live_count(live) for sealed in self._ranges)
-
-    def indexed_only_excluded_count(self, live: Mask) -> int:
-        """How many vectors of live rows a search with `indexed_only` leaves out."""
-        if not self._ranges:
-            return 0
-        tail_begin = self._ranges[-1].row_end
-        if not self._is_large(len(live) - tail_begin):
-            return 0
-        return int(np.count_nonzero(self._indexable(live, tail_begin, len(live))))
 
     def give_up(self) -> None:
         """Have no more built, and the running build end soon."""
@@ -204,8 +198,7 @@ class IndexedVectors(DenseVectors):
             plan = None if self._closing.is_set() else self._plan(ranges, live)
             if plan is None:
                 return False
-            self._progress = GraphProgress(0, 0, plan.reason)
-            began = time.monotonic()
+            self._progress = BuildProgress(0, 0, plan.reason)
             try:
                 made = self._build(
                     plan, ranges, live, lambda: is_stopped() or self._closing.is_set()
@@ -215,8 +208,6 @@ class IndexedVectors(DenseVectors):
                 return False
             self._ranges = (*ranges[: plan.first], made, *ranges[plan.end :])
             self._build_error = None
-            kind = "merge" if plan.end > plan.first else "indexing"
-            self.work_log.add(kind, plan.reason, made.vector_count, time.monotonic() - began)
             return True
 
     def build_failed(self, error: Exception) -> None:
@@ -278,7 +269,7 @@ class IndexedVectors(DenseVectors):
             base = new_graph(sample, self._distance, self.settings)
 
         def report(linked: int) -> None:
-            self._progress = GraphProgress(linked, len(rows), reason)
+            self._progress = BuildProgress(linked, len(rows), reason)
 
         report(0)
         return extended(

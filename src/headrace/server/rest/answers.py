@@ -200,6 +200,8 @@ def _shown_scores(scores: Sequence[float]) -> NDArray[np.float32]:
     """Scores in float32; JSON has no infinity, so the largest number stands for it."""
     with np.errstate(over="ignore"):
         shown = np.array(scores, dtype=np.float32)
+    if np.isfinite(shown).all():
+        return shown
     return np.nan_to_num(shown, nan=_NO_SCORE)
 
 

@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from headrace.server.auth import TokenRefused, Unauthenticated
 from headrace.server.node import Node
@@ -24,7 +24,6 @@ from headrace.server.rest.handlers import (
     groups,
     health,
     monitoring,
-    optimizations,
     payload_indexes,
     quotas,
     reads,
@@ -32,7 +31,7 @@ from headrace.server.rest.handlers import (
     snapshots,
     updates,
 )
-from headrace.server.rest.routes import JsonRoute
+from headrace.server.rest.routes import JsonRoute, RouteTable
 from headrace.service.service import Service
 
 # Routes are tried in this order, so the busiest come first.
@@ -48,7 +47,6 @@ JSON_ROUTES: tuple[JsonRoute, ...] = (
     *cluster.ROUTES,
     *quotas.ROUTES,
     *monitoring.ROUTES,
-    *optimizations.ROUTES,
     *snapshots.ROUTES,
 )
 
@@ -63,19 +61,49 @@ def create_app(
         node: what it shares with other fronts; its own if not given.
         cors_origins: the web origins whose pages may call it; `*` is all, none is none.
     """
-    threads = Threads()
-    node = node or Node()
-    routes = [
-        Route(route.path, Endpoint(route, service, node, threads), methods=[route.method])
-        for route in JSON_ROUTES
-    ]
-    app = Starlette(
-        routes=[*routes, *snapshots.upload_routes(service, node, threads), *health.ROUTES],
-        middleware=[*_cors(cors_origins), Middleware(_EncodedPaths)],
-        exception_handlers={HTTPException: _no_such_route(node)},
-    )
-    app.router.redirect_slashes = False
-    return app
+    return _RestApp(service, node or Node(), cors_origins)
+
+
+def path_as_sent(raw_path: bytes) -> str:
+    """The path that routes are matched on: percent-encoded, without slashes at its end.
+
+    A `%2F` inside a name is then no separator, and the name is judged once it is decoded.
+    """
+    return raw_path.decode("latin-1").rstrip("/") or "/"
+
+
+class _RestApp(Starlette):
+    """Requests of JSON routes go to their endpoints at once, all others Starlette's way.
+
+    An endpoint answers its errors itself, so the layers around Starlette's router would do
+    nothing for it, but where browsers of other origins may call.
+    """
+
+    def __init__(self, service: Service, node: Node, cors_origins: Sequence[str]) -> None:
+        threads = Threads()
+        endpoints = [(route, Endpoint(route, service, node, threads)) for route in JSON_ROUTES]
+        self._endpoints = RouteTable([] if cors_origins else endpoints)
+        super().__init__(
+            routes=[
+                *(Route(one.path, endpoint, methods=[one.method]) for one, endpoint in endpoints),
+                *snapshots.upload_routes(service, node, threads),
+                *health.ROUTES,
+            ],
+            middleware=_cors(cors_origins),
+            exception_handlers={HTTPException: _no_such_route(node)},
+        )
+        self.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path = path_as_sent(scope["raw_path"])
+            found = self._endpoints.find(scope["method"], path)
+            if found is not None:
+                endpoint, scope["path_params"] = found
+                await endpoint(scope, receive, send)
+                return
+            scope = {**scope, "path": path}
+        await super().__call__(scope, receive, send)
 
 
 def _cors(origins: Sequence[str]) -> list[Middleware]:
@@ -90,22 +118,6 @@ def _cors(origins: Sequence[str]) -> list[Middleware]:
             expose_headers=["retry-after", "x-request-id"],
         )
     ]
-
-
-class _EncodedPaths:
-    """Matches routes on the path as it was sent, without slashes at its end.
-
-    A `%2F` inside a name is then no separator, and the name is judged once it is decoded.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            path = scope["raw_path"].decode("latin-1").rstrip("/")
-            scope = {**scope, "path": path or "/"}
-        await self._app(scope, receive, send)
 
 
 def _no_such_route(node: Node) -> Callable[[Request, Exception], Awaitable[Response]]:

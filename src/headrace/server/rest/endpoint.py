@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from anyio import CapacityLimiter, move_on_after, to_thread
 from starlette.types import Receive, Scope, Send
@@ -30,7 +30,6 @@ from headrace.server.auth import Access, Need, TokenRefused, Unauthenticated
 from headrace.server.errors import UNEXPECTED_ERROR_TEXT, wire_status
 from headrace.server.logs import fields
 from headrace.server.node import Node
-from headrace.server.request_shape import body_shape
 from headrace.server.requests_log import Protocol, request_id_of
 from headrace.server.rest.answers import LongList, failure, success, success_pieces
 from headrace.server.rest.parameters import collection_name, path_parameter, timeout_hint_s
@@ -46,6 +45,8 @@ from headrace.server.rest.sending import (
 from headrace.service.service import Service
 
 logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 # A read runs on the event loop if the collection has at most this many points and there
 # is no filter: at 1,536 dimensions exact search over so many takes about a millisecond.
@@ -72,9 +73,6 @@ OVERLOAD_RETRY_AFTER_S = 1
 # A longer wait is none: event loops cannot time what a u64 can say.
 TIMEOUT_S_MAX = 365 * 24 * 3600
 
-# Of these requests what was asked is shown to who looks for slow ones.
-_POINTS_PATH = "/points"
-
 # What logs and metrics call a request whose client left before it was complete.
 _CLIENT_CLOSED = 499
 
@@ -87,7 +85,7 @@ class Place(Enum):
     WRITE_THREAD = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One request, as a handler sees it.
 
@@ -105,6 +103,17 @@ class Call:
     path_parameters: Mapping[str, str]
     query_string: bytes
     body: bytes
+    _request: Any = None
+
+    def read(self, parse: Callable[[bytes], _T]) -> _T:
+        """The body as its route's parser reads it, once, however often it is asked for.
+
+        Raises: as the parser.
+        """
+        if self._request is None:
+            self._request = parse(self.body)
+        request: _T = self._request
+        return request
 
 
 class Operation(NamedTuple):
@@ -170,26 +179,6 @@ class Threads:
         return await to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
 
 
-class Request:
-    """One request on its way.
-
-    Attributes:
-        id: that the caller gave it, or a new one.
-        started: when it came, by the performance counter.
-        room: what its body takes of the memory.
-        body: once it has come; empty if the route takes none.
-    """
-
-    def __init__(self, scope: Scope, receive: Receive, room: Room) -> None:
-        self.scope = scope
-        self.receive = receive
-        self.room = room
-        self.started = perf_counter()
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.id = request_id_of(self.headers.get(b"x-request-id", b"")).decode("latin-1")
-        self.body = b""
-
-
 class Endpoint:
     """The ASGI application of one route.
 
@@ -208,61 +197,69 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        request = Request(scope, receive, Room(self._threads.intake))
+        started = perf_counter()
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        request_id = request_id_of(headers.get(b"x-request-id", b""))
         self._node.requests_log.begin()
         status = _CLIENT_CLOSED
         try:
-            with request.room:
-                answer = await self._answer_or_error(request)
-            id_header = (b"x-request-id", request.id.encode())
-            named = answer._replace(headers=(*answer.headers, id_header))
+            with self._threads.intake.room() as room:
+                answer = await self._answer_or_error(scope, headers, receive, room, request_id)
+            named = answer._replace(headers=(*answer.headers, (b"x-request-id", request_id)))
             await send_answer(named, receive, send, self._threads.limiters[Place.READ_THREAD])
             status = answer.status
         except Disconnected:
             return
         except Stalled:
-            logger.info("%s is not taken", self._route.name, extra=fields(request_id=request.id))
+            logger.info("%s is not taken", self._route.name, extra=_named(request_id))
         except Exception:
             # The status is out already: that the answer breaks off tells the peer.
-            self._log_failure("%s broke off", request)
+            logger.exception("%s broke off", self._route.name, extra=_named(request_id))
             status = 500
         finally:
             endpoint = requests_log.Endpoint(
                 Protocol.REST, self._route.name, status, self._collection(scope)
             )
-            self._node.requests_log.end(
-                endpoint, perf_counter() - request.started, request.id, lambda: self._shape(request)
-            )
+            seconds = perf_counter() - started
+            self._node.requests_log.end(endpoint, seconds, request_id.decode("latin-1"))
 
-    async def _answer_or_error(self, request: Request) -> Answer:
+    async def _answer_or_error(
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        room: Room,
+        request_id: bytes,
+    ) -> Answer:
+        started = perf_counter()
         try:
-            return await self._answer(request)
+            return await self._answer(scope, headers, receive, room, started)
         except HeadraceError as error:
-            return error_answer(error, perf_counter() - request.started)
+            return error_answer(error, perf_counter() - started)
         except Disconnected:
             raise
         except Exception:
-            self._log_failure("%s failed", request)
-            seconds = perf_counter() - request.started
-            return Answer(500, failure(UNEXPECTED_ERROR_TEXT, seconds))
+            logger.exception("%s failed", self._route.name, extra=_named(request_id))
+            return Answer(500, failure(UNEXPECTED_ERROR_TEXT, perf_counter() - started))
 
-    async def _answer(self, request: Request) -> Answer:
-        operation, scope = self._route.operation, request.scope
-        access = self._access(request.headers, scope["path_params"])
-        if operation.takes_body:
-            request.body = await read_body(request.headers, request.receive, request.room)
+    async def _answer(
+        self,
+        scope: Scope,
+        headers: Mapping[bytes, bytes],
+        receive: Receive,
+        room: Room,
+        started: float,
+    ) -> Answer:
+        operation = self._route.operation
+        access = self._access(headers, scope["path_params"])
+        body = await read_body(headers, receive, room) if operation.takes_body else b""
         call = Call(
-            self._service,
-            self._node,
-            access,
-            scope["path_params"],
-            scope["query_string"],
-            request.body,
+            self._service, self._node, access, scope["path_params"], scope["query_string"], body
         )
-        takes_gzip = accepts_gzip(request.headers)
+        takes_gzip = accepts_gzip(headers)
 
         def encoded(result: Any) -> Answer:
-            answer = success_answer(result, request.started)
+            answer = success_answer(result, started)
             return gzipped(answer) if takes_gzip and not isinstance(result, Answer) else answer
 
         def work() -> Answer:
@@ -280,13 +277,6 @@ class Endpoint:
         assert operation.on_timeout is not None
         assert timeout_s is not None
         return encoded(operation.on_timeout(call, timeout_s))
-
-    def _log_failure(self, what: str, request: Request) -> None:
-        logger.exception(what, self._route.name, extra=fields(request_id=request.id))
-
-    def _shape(self, request: Request) -> Any:
-        """What a slow request asked for, if it is one about points."""
-        return body_shape(request.body) if _POINTS_PATH in self._route.path else None
 
     def _access(self, headers: Mapping[bytes, bytes], path_parameters: Mapping[str, str]) -> Access:
         """The caller's rights, once they are seen to be enough for the path's collection."""
@@ -374,3 +364,7 @@ def success_answer(result: Any, started: float) -> Answer:
     if isinstance(result, LongList):
         return Answer(200, b"", pieces=success_pieces(result, started))
     return Answer(200, success(result, perf_counter() - started))
+
+
+def _named(request_id: bytes) -> dict[str, Any]:
+    return fields(request_id=request_id.decode("latin-1"))

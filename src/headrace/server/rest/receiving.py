@@ -64,6 +64,10 @@ class Intake:
         """How many there are."""
         return self._bytes
 
+    def room(self) -> Room:
+        """The room of one request; given back when its block ends."""
+        return Room(self)
+
     def take(self, bytes_count: int) -> None:
         """Count further bytes.
 
@@ -85,7 +89,7 @@ class Intake:
 
 
 class Room:
-    """What one request's body takes of the memory for all bodies, until its block ends."""
+    """What one request's body takes of the memory for all bodies."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake

@@ -1,0 +1,106 @@
+"""Only queries that look at little are called short."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.engine.query import duration
+from headrace.model.collection_config import CollectionConfig, VectorParams
+from headrace.model.errors import UnknownVectorName
+from headrace.model.filters import FieldCondition, Filter, MatchValue
+from headrace.model.points import PointStruct
+from headrace.model.queries import Mmr, Nearest, OrderBy, Prefetch, Query, SearchParams
+from headrace.model.upserts import build_upsert
+from headrace.model.vectors import Distance, FloatMatrix
+from headrace.service.service import Service
+
+DIM = 64
+POINTS = 600
+CONFIG = CollectionConfig(
+    vectors={"": VectorParams(DIM, Distance.DOT)},
+    optimizers_config={"indexing_threshold": 64},
+)
+FILTER = Filter(must=(FieldCondition("n", match=MatchValue(1)),))
+
+
+def vectors(count: int) -> FloatMatrix:
+    return np.random.default_rng(3).standard_normal((count, DIM)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    opened = Service.open(tmp_path_factory.mktemp("data"))
+    opened.create_collection("c", CONFIG)
+    points = [
+        PointStruct(number, {"": vector}, b'{"n":%d}' % (number % 3))
+        for number, vector in enumerate(vectors(POINTS))
+    ]
+    opened.write("c", [build_upsert(points, CONFIG)])
+    for _ in range(600):
+        if not opened.is_indexing("c"):
+            break
+        time.sleep(0.05)
+    assert opened.collection_info("c").indexed_vectors_count == POINTS
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def few_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that this small collection is too large to be scanned."""
+    monkeypatch.setattr(duration, "_SCANNED_COMPONENTS_MAX", DIM * POINTS // 2)
+
+
+NEAREST = Nearest(vectors(1)[0])
+
+
+def test_the_nearest_few_by_a_graph_are_short(service: Service) -> None:
+    assert service.is_short("c", Query(NEAREST, limit=10, offset=20))
+    assert service.is_short("c", Query(Nearest(7), params=SearchParams(hnsw_ef=200)))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        Query(NEAREST, params=SearchParams(exact=True)),
+        Query(NEAREST, params=SearchParams(hnsw_ef=5_000)),
+        Query(NEAREST, limit=5_000),
+        Query(NEAREST, limit=10, offset=5_000),
+        Query(NEAREST, prefetch=(Prefetch(NEAREST),)),
+        Query(Nearest(NEAREST.target, mmr=Mmr())),
+        Query(OrderBy("n")),
+        Query(None),
+    ],
+    ids=lambda query: repr(query)[:60],
+)
+def test_what_may_look_at_much_is_not_called_short(service: Service, query: Query) -> None:
+    assert not service.is_short("c", query)
+
+
+def test_a_filter_is_short_once_its_rows_are_known(service: Service) -> None:
+    query = Query(NEAREST, filter=FILTER)
+    assert not service.is_short("c", query)
+    service.query("c", query)
+    assert service.is_short("c", query)
+
+
+def test_many_rows_without_a_graph_are_not_short(tmp_path: Path) -> None:
+    service = Service.open(tmp_path)
+    config = CollectionConfig({"": VectorParams(DIM, Distance.DOT)})
+    service.create_collection("c", config)
+    points = [PointStruct(n, {"": one}, b"{}") for n, one in enumerate(vectors(POINTS))]
+    service.write("c", [build_upsert(points[:10], config)])
+    assert service.is_short("c", Query(NEAREST))
+    service.write("c", [build_upsert(points, config)])
+    assert not service.is_short("c", Query(NEAREST))
+    service.close()
+
+
+def test_a_vector_that_is_not_there_is_an_error_here_too(service: Service) -> None:
+    with pytest.raises(UnknownVectorName):
+        service.is_short("c", Query(NEAREST, using="other"))
