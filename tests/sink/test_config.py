@@ -197,6 +197,8 @@ class TestKeys:
             "payload.metadata": "topic",
             "write.method": "merge",
             "version.from": "offset",
+            "vector.from.text.options": "{}",
+            "id.from": "key",
         }
         numbers = {"tasks.max", "batch.size", "batch.bytes", "max.in.flight.requests"}
         for key in SUPPORTED_KEYS - MINIMAL.keys() - samples.keys() - {"qdrant.rest.url"}:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from headrace.cli.failures import EXIT_FAILED_START, EXIT_UNEXPECTED, CommandFailed
+from headrace.service.embedding_models import BadEmbeddingModel, register_from_setting
+from headrace.service.inference import model_names
 from headrace.sink.config import ConnectorConfig, read_connector_file
 from headrace.sink.connector import Connector
 from headrace.sink.errors import ConfigError
@@ -52,8 +54,9 @@ def load_connectors(
     for path in paths:
         try:
             mapping = with_defaults(read_connector_file(path), defaults or {})
+            _register_model_of(mapping)
             config = ConnectorConfig.from_mapping(mapping)
-        except ConfigError as error:
+        except (ConfigError, BadEmbeddingModel) as error:
             raise CommandFailed(f"{path}: {error.message}", EXIT_FAILED_START) from error
         if any(config.name == other.name for other in configs):
             raise CommandFailed(
@@ -62,6 +65,26 @@ def load_connectors(
             )
         configs.append(config)
     return configs
+
+
+def register_models(settings: Sequence[str]) -> None:
+    """Register what `--embedding-model` names, for the texts of connectors.
+
+    Raises:
+        CommandFailed: one cannot be imported.
+    """
+    try:
+        for setting in settings:
+            register_from_setting(setting)
+    except BadEmbeddingModel as error:
+        raise CommandFailed(error.message, EXIT_FAILED_START) from error
+
+
+def _register_model_of(mapping: Mapping[str, str]) -> None:
+    """A file on the command line is the operator's own: it may name a function itself."""
+    model = mapping.get("vector.from.text.model", "").strip()
+    if ":" in model and model.lower() not in model_names():
+        register_from_setting(f"{model}={model}")
 
 
 class RunningConnector:

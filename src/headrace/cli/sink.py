@@ -14,6 +14,7 @@ from headrace.cli.failures import EXIT_FAILED_START, CommandFailed
 from headrace.cli.options import (
     DEFAULT_PROGRESS_INTERVAL_S,
     ConfigOption,
+    EmbeddingModelsOption,
     LogFormatOption,
     LogLevelOption,
     ProgressIntervalOption,
@@ -60,6 +61,7 @@ def run(
     config: ConfigOption = None,
     stop_timeout_s: StopTimeoutOption = DEFAULT_STOP_TIMEOUT_S,
     progress_interval_s: ProgressIntervalOption = DEFAULT_PROGRESS_INTERVAL_S,
+    embedding_model: EmbeddingModelsOption = None,
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
@@ -69,9 +71,10 @@ def run(
     writes that may be repeated. Exits with 3 if the connector fails before it has written
     anything, with 2 if it fails later.
     """
-    from headrace.cli.connectors import RunningConnector, load_connectors
+    from headrace.cli.connectors import RunningConnector, load_connectors, register_models
 
     configure_logging(log_level, log_format)
+    register_models(embedding_model or [])
     (connector_config,) = load_connectors([connector])
     if connector_config.is_embedded:
         raise CommandFailed(

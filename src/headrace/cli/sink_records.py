@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.cli.failures import EXIT_UNEXPECTED, CommandFailed
+from headrace.cli.options import EmbeddingModelsOption
 from headrace.server.logs import LogLevel, configure_logging
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def dry_run(
             "server; nobody else may have it open.",
         ),
     ] = None,
+    embedding_model: EmbeddingModelsOption = None,
 ) -> None:
     """Show what a connector would write, and what it would refuse; nothing is committed.
 
@@ -54,10 +56,11 @@ def dry_run(
     asked what its collections admit, and is not written to. A connector that names no
     server is checked against the store in --data; without it, records are decoded only.
     """
-    from headrace.cli.connectors import load_connectors
+    from headrace.cli.connectors import load_connectors, register_models
     from headrace.sink.worker import dry_run as runs
 
     configure_logging(LogLevel.ERROR)
+    register_models(embedding_model or [])
     (config,) = load_connectors([connector])
     with _target(connector, data) as target:
         result = runs.dry_run(config, target, records)

@@ -15,6 +15,7 @@ from headrace.cli.options import (
     ConnectorsOption,
     ConnectPortOption,
     DataOption,
+    EmbeddingModelsOption,
     LogFormatOption,
     LogLevelOption,
     ProgressIntervalOption,
@@ -33,6 +34,7 @@ def worker(
     worker_config: WorkerConfigOption = None,
     stop_timeout_s: StopTimeoutOption = DEFAULT_STOP_TIMEOUT_S,
     progress_interval_s: ProgressIntervalOption = DEFAULT_PROGRESS_INTERVAL_S,
+    embedding_model: EmbeddingModelsOption = None,
     log_level: LogLevelOption = LogLevel.INFO,
     log_format: LogFormatOption = LogFormat.TEXT,
 ) -> None:
@@ -42,13 +44,14 @@ def worker(
     directory. Each writes into the server that it names. Once the API answers, one line on
     stdout says where: "worker: REST http://127.0.0.1:8083 data headrace-data".
     """
-    from headrace.cli.connectors import load_connectors, load_worker_defaults
+    from headrace.cli.connectors import load_connectors, load_worker_defaults, register_models
     from headrace.cli.worker import RunningWorker, connect_address
     from headrace.engine.storage.lock import DirectoryLock
     from headrace.sink.worker.store import ConnectorStore
     from headrace.sink.worker.worker import Worker
 
     configure_logging(log_level, log_format)
+    register_models(embedding_model or [])
     defaults = load_worker_defaults(worker_config)
     from_files = load_connectors(connector or [], defaults.settings)
     try:

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 
 from headrace.model.errors import ErrorCode, HeadraceError
 from headrace.model.vectors import SparseVector, Vector
-from headrace.service.inference import Embed, register_model
+from headrace.service.inference import Embed, EmbedBatch, register_model
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ def register_from_setting(setting: str) -> str:
         setting: `NAME=MODULE:FUNCTION` or `NAME=FILE.py:FUNCTION`. The function takes a
             text, the options that came with it (a mapping) and whether it is a query, and
             gives a list or array of floats, a list of such, or `{"indices", "values"}`.
-            Several threads may call it at once.
+            Several threads may call it at once. If it has an attribute `batch`, that is the
+            same for many: a list of texts in, as many vectors out.
 
     Raises:
         BadEmbeddingModel: there is no such function.
@@ -69,7 +70,10 @@ def register_from_setting(setting: str) -> str:
         raise BadEmbeddingModel(
             f"The embedding model `{name}`: {where} has no function `{attribute}`"
         )
-    register_model(name, guarded(name, function))
+    batch = getattr(function, "batch", None)
+    register_model(
+        name, guarded(name, function), guarded_batch(name, batch) if callable(batch) else None
+    )
     return name
 
 
@@ -93,6 +97,30 @@ def guarded(name: str, function: Callable[[str, Mapping[str, Any], bool], Any]) 
             ) from error
 
     return embed
+
+
+def guarded_batch(
+    name: str, function: Callable[[Sequence[str], Mapping[str, Any], bool], Any]
+) -> EmbedBatch:
+    """As `guarded`, for a function that takes many texts."""
+
+    def embed_batch(
+        texts: Sequence[str], options: Mapping[str, Any], as_query: bool
+    ) -> list[Vector]:
+        try:
+            found = [_as_vector(one) for one in function(list(texts), options, as_query)]
+            if len(found) != len(texts):
+                raise TypeError(f"{len(found)} vectors were given for {len(texts)} texts")
+        except HeadraceError:
+            raise
+        except Exception as error:
+            logger.exception("the embedding model %s failed", name)
+            raise EmbeddingFailed(
+                f"the embedding model `{name}` failed, see the server's log"
+            ) from error
+        return found
+
+    return embed_batch
 
 
 def _module(name: str) -> ModuleType:

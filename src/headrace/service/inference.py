@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -35,6 +35,8 @@ _UNSTEMMED = frozenset(
 
 # From a text, the options that came with it, and whether it is a query, to its vector.
 Embed = Callable[[str, Mapping[str, Any], bool], Vector]
+# The same for many texts at once.
+EmbedBatch = Callable[[Sequence[str], Mapping[str, Any], bool], Sequence[Vector]]
 
 
 class Bm25Options(msgspec.Struct, frozen=True):
@@ -61,18 +63,28 @@ class Bm25Options(msgspec.Struct, frozen=True):
 
 
 _models: dict[str, Embed] = {}
+_batch_models: dict[str, EmbedBatch] = {}
 _registering = threading.Lock()
 
 
-def register_model(name: str, embed: Embed) -> None:
+def register_model(name: str, embed: Embed, embed_batch: EmbedBatch | None = None) -> None:
     """Let clients name a model; a name that is known gets the new function.
 
     Args:
         name: as clients spell it in `model`, in any case.
         embed: thread-safe; its errors of class `HeadraceError` are told to the client.
+        embed_batch: the same for many texts at once, for models that are faster so.
     """
     with _registering:
         _models[name.lower()] = embed
+        _batch_models.pop(name.lower(), None)
+        if embed_batch is not None:
+            _batch_models[name.lower()] = embed_batch
+
+
+def model_names() -> list[str]:
+    """The models that are available here, in lower case."""
+    return list(_models)
 
 
 def embed_text(
@@ -95,6 +107,19 @@ def embed_text(
             f"The model `{model}` is not available here; available are: {', '.join(_models)}"
         )
     return embed(text, options or {}, as_query)
+
+
+def embed_texts(
+    texts: Sequence[str], model: str, options: Mapping[str, Any] | None = None
+) -> list[Vector]:
+    """The vectors of documents, by one call if the model takes many.
+
+    Raises: as `embed_text`, for any of them.
+    """
+    embed_batch = _batch_models.get(model.lower())
+    if embed_batch is not None:
+        return list(embed_batch(texts, options or {}, False))
+    return [embed_text(text, model, options) for text in texts]
 
 
 def embed_bm25(text: str, options: Mapping[str, Any], as_query: bool) -> SparseVector:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from headrace.model.collection_config import (
     CollectionConfig,
+    Modifier,
     MultiVectorConfig,
     SparseVectorParams,
     VectorParams,
@@ -29,7 +30,8 @@ def infer_collection_config(
     for name, vector in first.vectors.items() if first else ():
         if isinstance(vector, SparseVector):
             index = {"on_disk": True} if auto_create.on_disk else None
-            sparse_vectors[name] = SparseVectorParams(index=index)
+            modifier = Modifier.IDF if name == auto_create.bm25_vector else None
+            sparse_vectors[name] = SparseVectorParams(index=index, modifier=modifier)
         else:
             vectors[name] = VectorParams(
                 size=vector.shape[-1],

@@ -28,11 +28,16 @@ Version = int | float | str
 
 
 class Upsert(msgspec.Struct, frozen=True, eq=False):
-    """A record that puts a point into a collection, in place of what is there."""
+    """A record that puts a point into a collection, in place of what is there.
+
+    Attributes:
+        text: becomes one of its vectors; None once it has.
+    """
 
     collection_name: str
     point: PointStruct
     version: Version | None = None
+    text: str | None = None
 
     @property
     def point_id(self) -> PointId:
@@ -41,11 +46,16 @@ class Upsert(msgspec.Struct, frozen=True, eq=False):
 
 
 class Merge(msgspec.Struct, frozen=True, eq=False):
-    """A record that puts a point, and keeps the vectors and payload keys it does not name."""
+    """A record that puts a point, and keeps the vectors and payload keys it does not name.
+
+    Attributes:
+        text: see `Upsert`.
+    """
 
     collection_name: str
     point: PointStruct
     version: Version | None = None
+    text: str | None = None
 
     @property
     def point_id(self) -> PointId:

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from headrace.model.errors import HeadraceError
 from headrace.model.vectors import Distance
+from headrace.service.inference import BM25_MODEL, embed_texts
 from headrace.sink.client_settings import (
     CONSUMER_PREFIX,
     PRODUCER_PREFIX,
@@ -49,6 +51,7 @@ from headrace.sink.shapes.metadata import METADATA_PARTS, Metadata
 from headrace.sink.shapes.routing import TOPIC_PLACEHOLDER, Routing
 from headrace.sink.shapes.rows import RowFields
 from headrace.sink.shapes.shape import Shape
+from headrace.sink.shapes.texts import TextVector
 from headrace.sink.shapes.versions import FROM_HEADER, FROM_OFFSET, FROM_PAYLOAD, VersionGuard
 from headrace.sink.topic_pattern import posix_pattern
 from headrace.sink.transforms.chain import TRANSFORM_PREFIXES, TransformChain, read_transforms
@@ -57,6 +60,8 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+# The sparse vector of `qdrant/bm25` texts, if none is named.
+BM25_VECTOR: Final = "bm25"
 CONNECTOR_CLASS: Final = "io.qdrant.kafka.QdrantSinkConnector"
 _PREFIXES_WITH_OWN_CHECKS: Final = (CONSUMER_PREFIX, PRODUCER_PREFIX, *TRANSFORM_PREFIXES)
 _CONNECTOR_CLASSES: Final = (CONNECTOR_CLASS, "QdrantSinkConnector", "QdrantSink")
@@ -103,10 +108,15 @@ class ErrorPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AutoCreate:
-    """How a collection is made that a record names and that is not there."""
+    """How a collection is made that a record names and that is not there.
+
+    Attributes:
+        bm25_vector: the sparse vector whose weights lack the rarity of words, if there is one.
+    """
 
     distance: Distance
     on_disk: bool
+    bm25_vector: str | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -373,7 +383,10 @@ class _Reader:
         )
         on_disk = self._boolean("collection.auto.create.on.disk", False)
         if self._boolean("collection.auto.create", False):
-            return AutoCreate(Distance(distance), on_disk)
+            text = self._text_vector()
+            is_bm25 = text is not None and text.model.lower() == BM25_MODEL
+            bm25_vector = text.vector if text is not None and is_bm25 else None
+            return AutoCreate(Distance(distance), on_disk, bm25_vector)
         for key in ("collection.auto.create.distance", "collection.auto.create.on.disk"):
             if key in self._raw:
                 raise ConfigError(key, "needs collection.auto.create=true")
@@ -413,6 +426,7 @@ class _Reader:
             merges=self._choice("write.method", "replace", ["replace", "merge"]) == "merge",
             metadata=self._metadata(),
             guard=self._version_guard(),
+            text=self._text_vector(),
         )
 
     def _routing(self) -> Routing:
@@ -436,12 +450,37 @@ class _Reader:
         point_id = self._text("id.field", "")
         vector = self._text("vector.field", "")
         payload = self._names("payload.fields")
-        if not point_id and not vector and not payload:
+        id_from_key = self._choice("id.from", "value", ["value", "key"]) == "key"
+        if not point_id and not vector and not payload and not id_from_key:
             return None
         if "*" in payload and len(payload) > 1:
             raise self._invalid("payload.fields", "must be a list of fields, or * alone")
         chosen = None if payload in ([], ["*"]) else tuple(payload)
-        return RowFields(point_id or "id", vector or None, chosen)
+        return RowFields(point_id or "id", vector or None, chosen, id_from_key)
+
+    def _text_vector(self) -> TextVector | None:
+        field = self._text("vector.from.text", "")
+        if not field:
+            for key, default in (("model", BM25_MODEL), ("vector", ""), ("options", "")):
+                if self._text(f"vector.from.text.{key}", default) != default:
+                    raise ConfigError(f"vector.from.text.{key}", "needs vector.from.text")
+            return None
+        model = self._text("vector.from.text.model", BM25_MODEL)
+        is_bm25 = model.lower() == BM25_MODEL
+        vector = self._text("vector.from.text.vector", BM25_VECTOR if is_bm25 else "")
+        key = "vector.from.text.options"
+        try:
+            options = json.loads(self._text(key, "{}"))
+        except (ValueError, RecursionError):
+            options = None
+        if not isinstance(options, dict):
+            raise self._invalid(key, "must be a JSON object")
+        if is_bm25:
+            try:
+                embed_texts(["text"], model, options)
+            except HeadraceError as error:
+                raise ConfigError(key, error.message) from None
+        return TextVector(field, vector, model, options)
 
     def _metadata(self) -> Metadata | None:
         parts = tuple(self._names("payload.metadata"))
@@ -469,7 +508,8 @@ class _Reader:
         if kind in {STRING_CONVERTER_CLASS, BYTES_CONVERTER_CLASS, "string", "bytes"}:
             # Connect's two take this key from the worker's defaults and have no use for it.
             self._boolean(schemas_key, False)
-            return TextConverter()
+            is_text = stage is Stage.VALUE_CONVERTER and bool(self._text("vector.from.text", ""))
+            return TextConverter(only_objects=is_text)
         if kind in REGISTRY_CONVERTERS:
             self._boolean(schemas_key, False)
             return read_registry_converter(self._raw, part, stage)

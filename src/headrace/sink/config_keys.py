@@ -38,7 +38,12 @@ SUPPORTED_KEYS: Final = frozenset(
         "collection.name.format",
         "topic.to.collection",
         "id.field",
+        "id.from",
         "vector.field",
+        "vector.from.text",
+        "vector.from.text.model",
+        "vector.from.text.vector",
+        "vector.from.text.options",
         "payload.fields",
         "payload.metadata",
         "payload.metadata.field",
@@ -78,6 +83,6 @@ REFUSED_KEYS: Final = frozenset(
 REFUSED_PREFIXES: Final = (
     "header.converter.", "key.converter.", "value.converter.",
     "qdrant.", "errors.", "collection.", "batch.", "retry.", "topics.", "rest.",
-    "payload.", "version.",
+    "payload.", "version.", "vector.", "id.",
     "consumer.", "producer.", "admin.", "security.", "sasl.", "ssl.",
 )  # fmt: skip

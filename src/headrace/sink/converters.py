@@ -98,7 +98,13 @@ class JsonConverter:
 
 @dataclass(frozen=True, slots=True)
 class TextConverter:
-    """Connect's `StringConverter` and `ByteArrayConverter`: any bytes pass."""
+    """Connect's `StringConverter` and `ByteArrayConverter`: any bytes pass.
+
+    Args:
+        only_objects: whether text that is JSON, but no object, stays text.
+    """
+
+    only_objects: bool = False
 
     @property
     def reads_plain_json(self) -> bool:
@@ -125,9 +131,12 @@ class TextConverter:
         if parse_uuid(text) is not None:
             return text
         try:
-            return as_connect(parse_json(data))
+            value = parse_json(data)
         except InvalidJson:
             return text
+        if self.only_objects and not isinstance(value, dict):
+            return text
+        return as_connect(value)
 
 
 @dataclass(frozen=True, slots=True)

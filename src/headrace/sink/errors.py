@@ -41,6 +41,7 @@ class Reason(StrEnum):
     INVALID_ID = "invalid_id"
     INVALID_COLLECTION_NAME = "invalid_collection_name"
     INVALID_PAYLOAD = "invalid_payload"
+    INVALID_TEXT = "invalid_text"
     INVALID_VECTOR = "invalid_vector"
     WRONG_VECTOR_DIMENSION = "wrong_vector_dimension"
     UNKNOWN_VECTOR_NAME = "unknown_vector_name"

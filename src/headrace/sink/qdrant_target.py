@@ -162,7 +162,8 @@ class QdrantTarget:
         vectors = {key: _vector_params(params) for key, params in config.vectors.items()}
         sparse = {
             key: models.SparseVectorParams(
-                index=None if params.index is None else models.SparseIndexParams(on_disk=True)
+                index=None if params.index is None else models.SparseIndexParams(on_disk=True),
+                modifier=None if params.modifier is None else models.Modifier(params.modifier),
             )
             for key, params in config.sparse_vectors.items()
         }

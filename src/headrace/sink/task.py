@@ -21,6 +21,7 @@ from headrace.sink.batch import Batch, KafkaRecord, Refusal, decode_batch
 from headrace.sink.config import BatchLimits, ConnectorConfig
 from headrace.sink.dead_letters import DeadLetterQueue, DeadLettersUnwritable, Interrupted
 from headrace.sink.decode import RecordDecoder
+from headrace.sink.embedding import Embedder
 from headrace.sink.errors import FailureClass, TaskFailed, failure_class
 from headrace.sink.lanes import Lanes
 from headrace.sink.progress import TaskCounters
@@ -72,7 +73,8 @@ class SinkTask:
         self._lanes_count = 1 if target.keeps_positions else config.max_in_flight
         self._limits = _limits_for(config.batch, self._lanes_count)
         self._lanes: Lanes | None = None
-        # Read, and not decoded to its end yet: a schema registry does not answer.
+        self._embedder = Embedder(config.shape.text)
+        # Read, and not decoded or embedded to its end yet.
         self._decoding: Batch | None = None
         self._full_turns = 0
         self._next_save_s = 0.0
@@ -137,15 +139,23 @@ class SinkTask:
         if batch is None:
             return
         backoff = Backoff(self._config.retry)
-        while not batch.is_decoded:
+        while self._decoding is not None:
             try:
-                batch.decode_rest()
+                self._finish(batch, source)
             except HeadraceError as error:
                 if failure_class(error) is not FailureClass.TARGET:
                     raise
-                self._wait_for_registry(source, lanes, error, backoff)
-        self._decoding = None
+                self._wait_to_decode(source, lanes, error, backoff)
+            else:
+                self._decoding = None
         lanes.submit(batch)
+
+    def _finish(self, batch: Batch, source: Source) -> None:
+        """Decode and embed what is not yet; called again after an error of the class TARGET."""
+        batch.decode_rest()
+        while self._embedder.embed_some(batch):
+            # A model may take its time, and the group must not think that the task is gone.
+            source.wait(0)
 
     def _decoded(self, kafka_records: list[KafkaRecord]) -> Batch:
         self.counters.add(records_read=len(kafka_records))
@@ -155,7 +165,7 @@ class SinkTask:
             self.counters.topics |= topics
         return batch
 
-    def _wait_for_registry(
+    def _wait_to_decode(
         self, source: Source, lanes: Lanes, error: HeadraceError, backoff: Backoff
     ) -> None:
         if backoff.is_exhausted:
@@ -218,13 +228,16 @@ class SinkTask:
         try:
             while lanes.flush():
                 self._note_written(self._source, lanes)
+                if self._decoding is not None:
+                    return
                 kafka_records = self._source.close_batch(self._limits)
-                if not kafka_records or self._decoding is not None:
+                if not kafka_records:
                     return
-                batch = self._decoded(kafka_records)
-                if not batch.is_decoded:
-                    self._decoding = batch
-                    return
+                batch = self._decoding = self._decoded(kafka_records)
+                batch.decode_rest()
+                while self._embedder.embed_some(batch):
+                    pass
+                self._decoding = None
                 lanes.submit(batch)
             # What stays in hand and stays ours is written later.
             logger.warning("%s: handed partitions over before all was written", self._name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
+import orjson
 
 from headrace.model.operations import OverwritePayload, SetPayload
 from headrace.sink.changes import Change, Delete, Merge, PayloadPatch, Upsert
@@ -17,6 +18,7 @@ from headrace.sink.shapes.metadata import Metadata
 from headrace.sink.shapes.operations import read_operation
 from headrace.sink.shapes.routing import Routing
 from headrace.sink.shapes.rows import RowFields, row_collection
+from headrace.sink.shapes.texts import TextVector
 from headrace.sink.shapes.versions import VersionGuard
 from headrace.sink.transforms.base import ConnectRecord
 
@@ -31,6 +33,7 @@ class Shape:
         merges: whether a plain record keeps what it does not name.
         metadata: what payloads say of their records, if anything.
         guard: how stale records are found, if they are.
+        text: which text becomes a vector, if one does.
     """
 
     routing: Routing = field(default_factory=Routing)
@@ -38,6 +41,7 @@ class Shape:
     merges: bool = False
     metadata: Metadata | None = None
     guard: VersionGuard | None = None
+    text: TextVector | None = None
 
     def read(self, record: ConnectRecord) -> tuple[Change, ...]:
         """The changes that a record stands for, in order.
@@ -59,16 +63,21 @@ class Shape:
         Raises:
             RecordError: the record has no version.
         """
+        if self.text is not None:
+            upsert = self._with_text(upsert, orjson.loads(upsert.point.payload))
         return (self._finished(self._put(upsert), record),)
 
     @property
     def is_plain(self) -> bool:
         """Whether an envelope is all that there is to a record."""
-        return not self.merges and self.metadata is None and self.guard is None
+        return not self.merges and not any((self.metadata, self.guard, self.text))
 
     def _read_value(
         self, value: JsonValue, kafka_key: JsonValue, collection_name: str | None
     ) -> tuple[Change, ...]:
+        if self.text is not None and isinstance(value, str):
+            # A topic of plain texts.
+            value = {self.text.field: value}
         if not isinstance(value, dict):
             raise RecordError("Record value must be an object", Reason.NOT_AN_OBJECT)
         if is_change_event(value):
@@ -76,25 +85,38 @@ class Shape:
             if is_deleted:
                 return self._deleted_row(row, kafka_key, collection_name)
             assert row is not None
-            return self._plain_record(row, collection_name)
+            return self._plain_record(row, kafka_key, collection_name)
         if is_deleted_row(value):
             return self._deleted_row(value, kafka_key, collection_name)
         # A column of a row may be called that.
         if "op" in value and self.rows is None:
             return read_operation(value, collection_name)
-        return self._plain_record(value, collection_name)
+        return self._plain_record(value, kafka_key, collection_name)
 
     def _plain_record(
-        self, fields: dict[str, JsonValue], collection_name: str | None
+        self, fields: dict[str, JsonValue], kafka_key: JsonValue, collection_name: str | None
     ) -> tuple[Change, ...]:
         if self.rows is None:
-            return (self._put(read_upsert(fields, collection_name)),)
-        name = row_collection(fields, collection_name)
-        point = self.rows.read_point(fields, collection_name is not None)
-        return (self._put(Upsert(name, point)),)
+            upsert = read_upsert(fields, collection_name)
+            payload = fields.get("payload")
+            upsert = self._with_text(upsert, payload if isinstance(payload, dict) else {})
+        else:
+            name = row_collection(fields, collection_name)
+            point = self.rows.read_point(fields, kafka_key, collection_name is not None)
+            upsert = self._with_text(Upsert(name, point), fields)
+        return (self._put(upsert),)
+
+    def _with_text(self, upsert: Upsert, fields: dict[str, JsonValue]) -> Upsert:
+        """With its text, unless it brings the vector along."""
+        if self.text is None or self.text.vector in upsert.point.vectors:
+            return upsert
+        text = self.text.read(fields, is_required=not self.merges)
+        return msgspec.structs.replace(upsert, text=text)
 
     def _put(self, upsert: Upsert) -> Change:
-        return Merge(upsert.collection_name, upsert.point) if self.merges else upsert
+        if not self.merges:
+            return upsert
+        return Merge(upsert.collection_name, upsert.point, text=upsert.text)
 
     def _deleted_row(
         self,
@@ -103,7 +125,8 @@ class Shape:
         collection_name: str | None,
     ) -> tuple[Change, ...]:
         """A row may be known by its key alone: databases need not tell what was there."""
-        if row is None or row.get(self._id_field) is None:
+        from_key = self.rows is not None and self.rows.id_from_key
+        if from_key or row is None or row.get(self._id_field) is None:
             return self._tombstone(kafka_key, collection_name)
         return (Delete(row_collection(row, collection_name), read_id_field(row, self._id_field)),)
 

@@ -25,6 +25,7 @@ from headrace.sink.batch import Batch, KafkaRecord, decode_batch, fold
 from headrace.sink.changes import Upsert
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.decode import RecordDecoder
+from headrace.sink.embedding import Embedder
 from headrace.sink.target import Target
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,9 @@ def dry_run(config: ConnectorConfig, target: Target | None, records_max: int) ->
     batch = decode_batch(kafka_records, RecordDecoder.of(config))
     # Tells why, if a schema registry did not answer.
     batch.decode_rest()
+    embedder = Embedder(config.shape.text)
+    while embedder.embed_some(batch):
+        pass
     result = DryRun(len(kafka_records))
     for refusal in batch.refusals:
         result.refused.append(_refused(refusal.kafka_record, refusal.error.message))

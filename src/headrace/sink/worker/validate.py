@@ -14,6 +14,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.model.errors import ErrorCode, HeadraceError
+from headrace.service.inference import model_names
 from headrace.service.service import Service
 from headrace.sink.client_settings import CONSUMER_PREFIX, PRODUCER_PREFIX, admin_settings
 from headrace.sink.config import CONNECTOR_CLASS, ConnectorConfig
@@ -68,6 +69,12 @@ def static_errors(config: Mapping[str, str], has_store: bool) -> dict[str, str]:
             else:
                 break
         else:
+            text = parsed.shape.text
+            if text is not None and text.model.lower() not in model_names():
+                errors["vector.from.text.model"] = (
+                    f"'{text.model}' is none of this worker's models, {', '.join(model_names())}: "
+                    "the operator names one with --embedding-model"
+                )
             if parsed.is_embedded and not has_store and not errors:
                 errors["qdrant.grpc.url"] = "is required: this worker has no store of its own"
             break
