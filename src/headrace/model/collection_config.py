@@ -55,6 +55,11 @@ class VectorParams(msgspec.Struct, frozen=True, omit_defaults=True):
     multivector_config: MultiVectorConfig | None = None
 
     @property
+    def is_cold(self) -> bool:
+        """Whether the vectors are to be read from disk; `memory` goes before `on_disk`."""
+        return bool(self.on_disk) if self.memory is None else self.memory == "cold"
+
+    @property
     def is_multi(self) -> bool:
         """Whether each point carries a list of vectors under this name."""
         return self.multivector_config is not None

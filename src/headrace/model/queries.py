@@ -43,17 +43,34 @@ NO_VECTORS = VectorSelection()
 ALL_VECTORS = VectorSelection(enabled=True)
 
 
+class Idf(msgspec.Struct, frozen=True):
+    """Over which points inverse document frequencies are counted.
+
+    Attributes:
+        corpus: those that pass this filter; None = all.
+    """
+
+    corpus: Filter | None = None
+
+
 class SearchParams(msgspec.Struct, frozen=True):
     """Hints for the search: `exact` skips graphs; `hnsw_ef` widens their walk.
 
     Attributes:
+        ignore_quantization: whether quantised vectors are left alone.
+        rescore: whether candidates by quantised vectors are scored again from the original
+            ones; None = where that is worth it.
         oversampling: how many times the limit a quantised search considers.
+        idf: over which points inverse document frequencies are counted; not a hint.
     """
 
     hnsw_ef: int | None = None
     exact: bool = False
     indexed_only: bool = False
+    ignore_quantization: bool = False
+    rescore: bool | None = None
     oversampling: float | None = None
+    idf: Idf | None = None
 
 
 DEFAULT_SEARCH_PARAMS = SearchParams()

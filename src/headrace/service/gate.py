@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.engine.collection.collection import Collection
 from headrace.engine.segment.segment import View
-from headrace.model.collection_config import CollectionConfig
+from headrace.model.collection_config import CollectionConfig, Datatype
 from headrace.model.errors import BadRequest
 from headrace.model.filters import Filter
 from headrace.model.operations import Operation, UpsertPoints
@@ -28,7 +28,7 @@ from headrace.service.strict_mode import (
     write_cost,
 )
 
-_FLOAT32_BYTES = 4
+_DATATYPE_BYTES = {Datatype.FLOAT32: 4, Datatype.FLOAT16: 2, Datatype.UINT8: 1}
 
 # The size of all payloads is judged by so many of them.
 _SAMPLED_PAYLOADS = 1000
@@ -164,13 +164,17 @@ def _check_points_count(limits: Limits, view: View) -> None:
 
 def _vector_bytes(view: View, config: CollectionConfig) -> int:
     """What the vectors take: dense ones by their dimension, others by what was stored."""
-    dense_floats = sum(params.size for params in config.vectors.values() if not params.is_multi)
-    elements = sum(
-        stored.length
-        for name, stored in view.segment.stored_arrays().items()
+    dense = sum(
+        params.size * _DATATYPE_BYTES[params.datatype or Datatype.FLOAT32]
+        for params in config.vectors.values()
+        if not params.is_multi
+    )
+    others = sum(
+        stored.bytes_count
+        for name, stored in view.stored_arrays().items()
         if name.startswith("vectors/") and stored.length is not None
     )
-    return (view.live_count * dense_floats + elements) * _FLOAT32_BYTES
+    return view.live_count * dense + others
 
 
 def _payload_bytes(view: View) -> int:

@@ -90,6 +90,8 @@ def check_query(limits: Limits, schema: Schema, query: Query) -> None:
             check_limit(limits, "max_query_limit", stage.limit, "limit")
         _check_params(limits, stage.params)
         check_read_filter(limits, schema, stage.filter)
+        if stage.params.idf is not None:
+            check_read_filter(limits, schema, stage.params.idf.corpus)
 
 
 def check_group_by(limits: Limits, schema: Schema, key: str) -> None:

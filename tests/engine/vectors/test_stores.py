@@ -13,7 +13,6 @@ from headrace.engine.vectors.multi import MultiVectors
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.sparse import SparseVectors
 from headrace.model.collection_config import (
-    Modifier,
     MultiVectorConfig,
     SparseVectorParams,
     VectorParams,
@@ -104,8 +103,8 @@ def test_multi_vector_search_is_max_sim(distance: Distance) -> None:
     np.testing.assert_allclose(found.similarities, np.array(wanted)[order], rtol=1e-4)
 
 
-def sparse_store(dense: FloatMatrix, modifier: Modifier | None = None) -> SparseVectors:
-    store = SparseVectors(SparseVectorParams(modifier=modifier))
+def sparse_store(dense: FloatMatrix) -> SparseVectors:
+    store = SparseVectors(SparseVectorParams())
     rows = np.arange(len(dense))
     indices = [np.flatnonzero(row).astype(np.uint32) for row in dense]
     bounds = np.concatenate(([0], np.cumsum([len(one) for one in indices])))
@@ -148,7 +147,7 @@ def test_sparse_search_returns_only_points_that_share_a_dimension() -> None:
 
 def test_idf_weights_count_the_population() -> None:
     dense = random_sparse(100, 10)
-    store = sparse_store(dense, Modifier.IDF)
+    store = sparse_store(dense)
     query = SparseVector(np.array([3], dtype=np.uint32), np.array([2], dtype=np.float32))
     population = np.arange(100) < 60
 

@@ -160,9 +160,16 @@ def deep_prefetch(depth: int) -> qdrant.PrefetchQuery:
         (nearest(score_threshold=math.nan), InvalidBody, "score_threshold: value NaN invalid"),
         (qdrant.QueryPoints(score_threshold=1), BadRequest, "A query is needed to use the score_"),
         (
-            nearest(params=qdrant.SearchParams(idf=qdrant.IdfParams())),
+            nearest(
+                lookup_from=qdrant.LookupLocation(
+                    collection_name="c",
+                    shard_key_selector=qdrant.ShardKeySelector(
+                        shard_keys=[qdrant.ShardKey(keyword="k")]
+                    ),
+                )
+            ),
             BadRequest,
-            "`idf` is not supported in this version of Headrace",
+            "Shard key k not found",
         ),
         (nearest(params=qdrant.SearchParams(hnsw_ef=0)), InvalidBody, "params.hnsw_ef: value 0"),
         (

@@ -152,10 +152,7 @@ def test_a_name_may_have_spaces_and_any_script(rest: Rest) -> None:
         {"vectors": VECTOR | {"quantization_config": {"scalar": {"type": "int8"}}}},
         {"vectors": VECTOR, "shard_number": 2},
         {"vectors": VECTOR, "sharding_method": "custom"},
-        {"vectors": VECTOR | {"datatype": "float16"}},
-        {"vectors": VECTOR | {"datatype": "uint8"}},
         {"vectors": VECTOR | {"datatype": "turbo4"}},
-        {"sparse_vectors": {"s": {"index": {"datatype": "float16"}}}},
         {"vectors": VECTOR, "hnsw_config": {"inline_storage": True}},
     ],
 )

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from headrace.model.errors import BadRequest, InvalidBody, InvalidVector
-from headrace.model.filters import Geo, IsNull
+from headrace.model.filters import Filter, Geo, HasId, IsNull
 from headrace.model.formula import (
     ConditionValue,
     Constant,
@@ -31,6 +31,7 @@ from headrace.model.queries import (
     Direction,
     Discover,
     Formula,
+    Idf,
     LookupFrom,
     Mmr,
     Nearest,
@@ -189,6 +190,7 @@ def test_selections_and_hints_are_read() -> None:
             "exact": True,
             "quantization": {"ignore": True, "rescore": None, "oversampling": 2},
             "acorn": {"enable": True, "max_selectivity": 0.5},
+            "idf": {"corpus": {"must": {"has_id": [7]}}},
         },
         limit=3,
         offset=2,
@@ -196,7 +198,14 @@ def test_selections_and_hints_are_read() -> None:
     )
     assert parsed.with_payload == PayloadSelection(include=("a", "b[]"))
     assert parsed.with_vectors == VectorSelection(True, ("v",))
-    assert parsed.params == SearchParams(hnsw_ef=64, exact=True, oversampling=2.0)
+    assert parsed.params == SearchParams(
+        hnsw_ef=64,
+        exact=True,
+        ignore_quantization=True,
+        oversampling=2.0,
+        idf=Idf(Filter(must=(HasId((7,)),))),
+    )
+    assert query(params={"idf": "global"}).params.idf == Idf()
     assert (parsed.limit, parsed.offset, parsed.score_threshold) == (3, 2, 1.0)
     excluded = query(with_payload={"exclude": ["a"]})
     assert excluded.with_payload == PayloadSelection(exclude=("a",))
@@ -210,8 +219,6 @@ def test_a_scroll_has_qdrants_defaults() -> None:
     ("body", "reason"),
     [
         ({"query": {"image": "a", "model": "m"}}, "inference"),
-        ({"params": {"idf": "global"}}, "`params.idf`"),
-        ({"lookup_from": {"collection": "c", "shard_key": "k"}}, "`lookup_from.shard_key`"),
     ],
 )
 def test_what_this_version_lacks_is_refused_by_name(body: Any, reason: str) -> None:
@@ -225,6 +232,7 @@ def test_what_this_version_lacks_is_refused_by_name(body: Any, reason: str) -> N
     [
         ({"limit": LIMIT_MAX + 1}, "Bad request: `limit` is"),
         ({"limit": 2**64 - 1}, "Bad request: `limit` is"),
+        ({"lookup_from": {"collection": "c", "shard_key": "k"}}, "Bad request: Shard key k not fo"),
         ({"offset": 2**64 - 1}, "Bad request: `offset` is"),
         ({"score_threshold": 1}, "Bad request: A query is needed to use the score_threshold."),
         (

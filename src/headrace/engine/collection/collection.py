@@ -31,7 +31,7 @@ from headrace.engine.query.plan import StagePlan
 from headrace.engine.query.records import check_vector_selection, read_record
 from headrace.engine.query.resolve import FindView
 from headrace.engine.query.scroll import run_scroll, scroll_pieces
-from headrace.engine.segment.checkpoint import Checkpoints, Manifest
+from headrace.engine.segment.checkpoint import Checkpoints, Manifest, holds_cold_in_memory
 from headrace.engine.segment.ids import NO_ROW
 from headrace.engine.segment.segment import Segment, View
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps
@@ -148,7 +148,7 @@ class Collection:
         ops: FileOps = FILE_OPS,
     ) -> None:
         self.name = name
-        self._segment = Segment(config, builder, transient_memory)
+        self._segment = Segment(config, builder, transient_memory, directory)
         self._wal = Wal.open(directory / WAL_DIRECTORY, create=False, ops=ops)
         self._queue: list[_Ticket] = []
         self._queue_lock = threading.Lock()
@@ -341,9 +341,18 @@ class Collection:
         with self._checkpoint_lock:
             if self._closed:
                 raise Unavailable(f"Collection `{self.name}` is closed")
-            self._checkpoints.write(self._view)
+            view = self._view
+            self._checkpoints.write(view)
             with self._write_lock:
                 self._wal.cut(self._checkpoints.seq_no)
+            self._move_into_files(view)
+
+    def _move_into_files(self, view: View) -> None:
+        """From here on, read from the checkpoint's files what is not to be in memory."""
+        files = self._checkpoints.map_cold(view)
+        with self._write_lock:
+            for matrix, pieces in files:
+                matrix.rebind(pieces)
 
     @contextmanager
     def pinned_checkpoint(self) -> Iterator[PinnedCheckpoint]:
@@ -386,7 +395,8 @@ class Collection:
 
     def _needs_checkpoint(self) -> bool:
         is_long = self._wal.bytes_size >= _CHECKPOINT_WAL_BYTES
-        return is_long or self._checkpoints.lacks_graphs(self._view)
+        view = self._view
+        return is_long or self._checkpoints.lacks_graphs(view) or holds_cold_in_memory(view)
 
     def _is_sparse(self) -> bool:
         """Whether so many rows are dead that rewriting the others is worth it."""

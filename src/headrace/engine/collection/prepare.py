@@ -7,9 +7,10 @@ decided when it is applied, and taken back if it fails.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
+import numpy as np
 
 from headrace.engine.filter.text import text_pipeline
 from headrace.engine.vectors.distances import normalised
@@ -20,11 +21,13 @@ from headrace.model.collection_changes import (
 )
 from headrace.model.collection_config import (
     CollectionConfig,
+    Datatype,
     PayloadFieldType,
     SparseVectorParams,
 )
 from headrace.model.errors import BadRequest, InvalidVector, WrongVectorDimension
 from headrace.model.filter_bounds import check_size
+from headrace.model.ids import PointId
 from headrace.model.operations import (
     ChangeConfig,
     CreatePayloadIndex,
@@ -43,6 +46,9 @@ from headrace.model.operations import (
 )
 from headrace.model.payload_path import parse_payload_path
 from headrace.model.vectors import DenseBatch, Distance, MultiBatch, SparseBatch, VectorBatch
+
+# Half a step above the largest number of float16: from here on it rounds to infinity.
+_FLOAT16_OVERFLOW = 65_520.0
 
 
 def prepare_batch(batch: WriteBatch, config: CollectionConfig) -> WriteBatch:
@@ -88,7 +94,8 @@ def prepare(operation: Operation, config: CollectionConfig) -> Operation:
         case UpsertPoints(vectors=vectors) | UpdateVectors(vectors=vectors):
             if operation.update_filter is not None:
                 check_size(operation.update_filter)
-            return msgspec.structs.replace(operation, vectors=_prepare_vectors(vectors, config))
+            prepared = _prepare_vectors(vectors, config, operation.ids)
+            return msgspec.structs.replace(operation, vectors=prepared)
         case DeleteVectors(selector=selector, names=names):
             _check_selector(selector)
             for name in names:
@@ -124,12 +131,14 @@ def _check_selector(selector: PointSelector) -> None:
 
 
 def _prepare_vectors(
-    vectors: Mapping[str, VectorBatch], config: CollectionConfig
+    vectors: Mapping[str, VectorBatch], config: CollectionConfig, ids: Sequence[PointId]
 ) -> dict[str, VectorBatch]:
-    return {name: _prepare_batch(name, batch, config) for name, batch in vectors.items()}
+    return {name: _prepare_batch(name, batch, config, ids) for name, batch in vectors.items()}
 
 
-def _prepare_batch(name: str, batch: VectorBatch, config: CollectionConfig) -> VectorBatch:
+def _prepare_batch(
+    name: str, batch: VectorBatch, config: CollectionConfig, ids: Sequence[PointId]
+) -> VectorBatch:
     params = config.vector_params(name)
     if isinstance(params, SparseVectorParams):
         if not isinstance(batch, SparseBatch):
@@ -140,6 +149,24 @@ def _prepare_batch(name: str, batch: VectorBatch, config: CollectionConfig) -> V
         raise InvalidVector(f"Expected a {expected.__name__}, got another kind", name)
     if batch.values.shape[1] != params.size:
         raise WrongVectorDimension(params.size, batch.values.shape[1], name)
-    if params.distance is not Distance.COSINE:
-        return batch
-    return msgspec.structs.replace(batch, values=normalised(batch.values))
+    if params.distance is Distance.COSINE and params.datatype is not Datatype.UINT8:
+        batch = msgspec.structs.replace(batch, values=normalised(batch.values))
+    if params.datatype is Datatype.FLOAT16:
+        _check_float16(name, batch, ids)
+    return batch
+
+
+def _check_float16(name: str, batch: DenseBatch | MultiBatch, ids: Sequence[PointId]) -> None:
+    """Refuse what would be stored as infinity: nothing could be compared with that."""
+    too_large = np.abs(batch.values) >= _FLOAT16_OVERFLOW
+    if not too_large.any():
+        return
+    row, element = np.argwhere(too_large)[0].tolist()
+    owner = row
+    if isinstance(batch, MultiBatch):
+        owner = int(np.searchsorted(batch.bounds, row, side="right")) - 1
+    raise InvalidVector(
+        f"Vector element {element} is not finite in float16: {batch.values[row, element]}",
+        name,
+        ids[int(batch.positions[owner])],
+    )

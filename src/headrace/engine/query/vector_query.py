@@ -12,6 +12,7 @@ from uuid import UUID
 
 import numpy as np
 
+from headrace.engine.query.mask import passing_set
 from headrace.engine.query.mmr import most_marginally_relevant
 from headrace.engine.query.ranked import Ranked, best_first
 from headrace.engine.segment.segment import View
@@ -19,6 +20,7 @@ from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.distances import scores_from_similarities
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.sparse import SparseVectors
+from headrace.model.collection_config import Modifier
 from headrace.model.errors import BadRequest, WrongInput
 from headrace.model.queries import (
     DEFAULT_SEARCH_PARAMS,
@@ -55,38 +57,55 @@ def run_vector_query(
         BadRequest: there are no positive examples to average.
     """
     store = view.vectors(using)
+    if params.idf is not None:
+        _check_idf(view, using)
     match kind:
         case Nearest(target=target, mmr=None):
-            return _nearest(view, store, distance, _vector(target), allowed, limit, params)
+            return _nearest(view, using, distance, _vector(target), allowed, limit, params)
         case Nearest(target=target, mmr=mmr):
             assert mmr is not None
             candidates_limit = limit if mmr.candidates_limit is None else mmr.candidates_limit
             ranked = _nearest(
-                view, store, distance, _vector(target), allowed, candidates_limit, params
+                view, using, distance, _vector(target), allowed, candidates_limit, params
             )
             return most_marginally_relevant(store, ranked, distance, mmr.diversity, limit)
         case Recommend(strategy=RecommendStrategy.AVERAGE_VECTOR):
             target = _average_target(kind)
-            return _nearest(view, store, distance, target, allowed, limit, params)
+            return _nearest(view, using, distance, target, allowed, limit, params)
     rows = allowed.having(store.present(allowed.row_count)).rows
     return best_first(rows, _custom_scores(store, kind, rows), limit)
 
 
 def _nearest(
     view: View,
-    store: VectorStore,
+    using: str,
     distance: Distance,
     target: Vector,
     allowed: RowSet,
     limit: int,
     params: SearchParams,
 ) -> Ranked:
+    store = view.vectors(using)
     vector = store.check_query(target)
-    if isinstance(store, SparseVectors):
+    if isinstance(store, SparseVectors) and _has_idf(view, using):
         assert isinstance(vector, SparseVector)
-        vector = store.weighted(vector, view.live)
+        corpus = None if params.idf is None else params.idf.corpus
+        vector = store.weighted(vector, passing_set(corpus, view).mask)
     rows, similarities = store.nearest(vector, allowed, min(limit, view.row_count), params)
     return Ranked(rows, scores_from_similarities(similarities, distance))
+
+
+def _has_idf(view: View, using: str) -> bool:
+    params = view.config.sparse_vectors.get(using)
+    return params is not None and params.modifier is Modifier.IDF
+
+
+def _check_idf(view: View, using: str) -> None:
+    if not _has_idf(view, using):
+        raise WrongInput(
+            "Validation failed: search param `idf` requires a sparse vector with the `idf` "
+            f'modifier, which vector "{using}" is not'
+        )
 
 
 Similarity = Callable[[VectorInput], FloatVector]

@@ -40,6 +40,7 @@ from headrace.engine.storage.files import read_document, write_document
 from headrace.engine.vector_index.graph_file import open_graph_file, write_graph_file
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.engine.vector_index.sealed_range import SealedRange
+from headrace.engine.vectors.arrays import BlockMatrix
 from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
@@ -137,6 +138,8 @@ class Checkpoints:
         # Of these the newest checkpoint holds the rows: a name that was dropped and added
         # again has another store.
         self._stores: Mapping[str, VectorStore] = {}
+        # The maps of files that are read where they lie, by name.
+        self._cold: dict[str, memoryview] = {}
         # The graphs that the newest checkpoint holds, by identity: they never change.
         self._graph_files: dict[SealedRange, DataFileRef] = {}
 
@@ -158,12 +161,16 @@ class Checkpoints:
             manifest = self.read_manifest()
         except FileNotFoundError:
             return
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            refs = {ref.name: ref for ref in manifest.array_files()}
-            mapped = pool.map(lambda ref: map_data_file(self._directory, ref), refs.values())
-            contents = dict(zip(refs, mapped, strict=True))
         if manifest.config is not None:
             segment.adopt_config(manifest.config)
+        cold = {ref.name for _, refs in _cold_files(segment, manifest) for ref in refs}
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            refs = {ref.name: ref for ref in manifest.array_files()}
+            mapped = pool.map(
+                lambda ref: map_data_file(self._directory, ref, ref.name in cold), refs.values()
+            )
+            contents = dict(zip(refs, mapped, strict=True))
+        self._cold = {name: contents[name] for name in cold}
         table: PayloadTable = []
         for group in manifest.payloads:
             table.extend(mapped_chunks(contents[group.file.name], group.row_count))
@@ -272,6 +279,23 @@ class Checkpoints:
         }
         self.remove_unnamed_files()
 
+    def map_cold(self, view: View) -> list[tuple[BlockMatrix, list[memoryview]]]:
+        """The files of the newest checkpoint, which is of this view, for what is read from disk.
+
+        Every block of a file is verified once.
+
+        Raises:
+            CorruptFile, StorageFailed: one cannot be read.
+        """
+        assert self._manifest is not None
+        files = _cold_files(view, self._manifest)
+        named = {ref.name: ref for _, refs in files for ref in refs}
+        self._cold = {
+            name: self._cold.get(name) or map_data_file(self._directory, ref, is_cold=True)
+            for name, ref in named.items()
+        }
+        return [(matrix, [self._cold[ref.name] for ref in refs]) for matrix, refs in files]
+
     def forget(self) -> None:
         """Write the next checkpoint whole: the rows have been renumbered."""
         self._groups = []
@@ -375,6 +399,30 @@ class _Writer:
                 stored.append(PayloadGroup(sum(group.lengths), ref))
         assert all(group.row_count == GROUP_ROWS for group in stored[:-1])
         return stored
+
+
+def holds_cold_in_memory(view: View) -> bool:
+    """Whether vectors that are to be read from disk are in memory that no file backs."""
+    return any(matrix.is_in_memory for _, matrix in _cold_matrices(view))
+
+
+def _cold_matrices(of: View | Segment) -> Iterator[tuple[str, BlockMatrix]]:
+    """The arrays that are to be read from disk, and their names."""
+    for name, params in of.config.vectors.items():
+        if params.is_cold:
+            for what, matrix in of.stores[name].matrices().items():
+                yield f"vectors/{name}/{what}", matrix
+
+
+def _cold_files(
+    of: View | Segment, manifest: Manifest
+) -> list[tuple[BlockMatrix, list[DataFileRef]]]:
+    """The files of the arrays that are to be read from disk, of those that have any."""
+    found = [
+        (matrix, [stretch.file for stretch in manifest.arrays.get(name, [])])
+        for name, matrix in _cold_matrices(of)
+    ]
+    return [(matrix, refs) for matrix, refs in found if refs]
 
 
 def _owner(array_name: str) -> str | None:

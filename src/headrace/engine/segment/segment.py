@@ -12,7 +12,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -25,10 +26,11 @@ from headrace.engine.payload_index.row_set_cache import RowSetCache
 from headrace.engine.payload_index.transient_memory import TransientMemory
 from headrace.engine.segment.id_index import IdIndex
 from headrace.engine.segment.ids import NO_ROW, IdWords, RowIds
+from headrace.engine.storage.mapped_memory import scratch_matrix
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.engine.vector_index.settings import IndexSettings
-from headrace.engine.vectors.arrays import GrowingArray
+from headrace.engine.vectors.arrays import Allocate, GrowingArray
 from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.multi import MultiVectors
 from headrace.engine.vectors.row_set import RowSet
@@ -45,7 +47,8 @@ from headrace.model.ids import PointId, point_id_order
 from headrace.model.operations import PayloadJson, SourcePartition
 from headrace.model.vectors import Mask, Rows, Vector, VectorBatch
 
-_COMPACTED_ROWS_PER_STEP = 16_384
+# Of the memory that vectors on disk may take while they are copied.
+_COMPACTED_ROWS_PER_STEP = 2048
 
 Name = TypeVar("Name")
 
@@ -196,6 +199,8 @@ class Segment:
         builder: makes the graphs of dense vectors in the background.
         transient_memory: bounds the columns that filters leave behind; None is a bound of
             its own.
+        directory: where vectors that are not to be in memory stay until a checkpoint holds
+            them; None = in memory.
     """
 
     def __init__(
@@ -203,9 +208,11 @@ class Segment:
         config: CollectionConfig,
         builder: IndexBuilder,
         transient_memory: TransientMemory | None = None,
+        directory: Path | None = None,
     ) -> None:
         self._builder = builder
         self._transient_memory = transient_memory or TransientMemory()
+        self._directory = directory
         self.row_ids = RowIds()
         self.id_index = IdIndex(self.row_ids)
         self.versions: GrowingArray[np.uint64] = GrowingArray(np.uint64)
@@ -239,7 +246,7 @@ class Segment:
     def compacted(cls, view: View) -> Segment:
         """A new segment that shows what `view` shows, without its dead rows."""
         source = view.segment
-        segment = cls(view.config, source._builder, source._transient_memory)
+        segment = cls(view.config, source._builder, source._transient_memory, source._directory)
         segment.begin(view.seq_no)
         live_rows = np.flatnonzero(view.live)
         for begin in range(0, len(live_rows), _COMPACTED_ROWS_PER_STEP):
@@ -292,9 +299,16 @@ class Segment:
         """A store for vectors of rows that are still to be written."""
         if isinstance(params, SparseVectorParams):
             return SparseVectors(params)
+        scratch = self._scratch(params)
         if params.is_multi:
-            return MultiVectors(params)
-        return IndexedVectors(params, self.config, self._builder, self._row_count)
+            return MultiVectors(params, scratch)
+        return IndexedVectors(params, self.config, self._builder, self._row_count, scratch)
+
+    def _scratch(self, params: VectorParams) -> Allocate | None:
+        """What makes room for vectors, if that is not to be in memory."""
+        if self._directory is None or not params.is_cold:
+            return None
+        return partial(scratch_matrix, self._directory)
 
     def load_state(self, state: StoredState) -> None:
         """Take the rest of a checkpoint, once the arrays of an empty segment are loaded."""
@@ -485,9 +499,13 @@ class Segment:
         self._settle_stores()
 
     def _settle_stores(self) -> None:
-        """Have the graphs follow the configuration."""
-        for name, store in self.indexed_stores().items():
-            store.settings = IndexSettings.from_config(self.config.vectors[name], self.config)
+        """Have the stores follow the configuration."""
+        for name, params in self.config.vectors.items():
+            store = self.stores[name]
+            for matrix in store.matrices().values():
+                matrix.scratch = self._scratch(params)
+            if isinstance(store, IndexedVectors):
+                store.settings = IndexSettings.from_config(params, self.config)
 
     def set_source_offset(self, partition: SourcePartition, next_offset: int) -> None:
         """Remember how far a source partition has been taken; never moves back."""

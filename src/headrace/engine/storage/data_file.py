@@ -9,7 +9,6 @@ described in `docs/formats/checkpoint.md`.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator
@@ -25,6 +24,7 @@ from headrace.engine.storage.file_ops import (
     storage_error,
     write_all,
 )
+from headrace.engine.storage.mapped_memory import drop_pages, map_for_reading
 from headrace.model.errors import CorruptFile
 
 _MAGIC = b"HRDATA01"
@@ -33,6 +33,9 @@ _CONTENT_START = 4096
 # Small enough that a damaged place is named closely, large enough that the checksums of a
 # gigabyte take 4 KiB.
 _BLOCK_BYTES = 2**20
+
+# Blocks of a cold file that are verified before their memory is given back.
+_BLOCKS_PER_DROP = 16
 
 
 class DataFileRef(msgspec.Struct, frozen=True):
@@ -84,15 +87,22 @@ def write_data_file(
     return DataFileRef(name, content_bytes, checksum)
 
 
-def map_data_file(directory: Path, ref: DataFileRef) -> memoryview:
+def map_data_file(directory: Path, ref: DataFileRef, is_cold: bool = False) -> memoryview:
     """The content of a data file, mapped read only, after every block was verified.
+
+    The map holds no descriptor.
+
+    Args:
+        directory: where it is.
+        ref: what `write_data_file` returned.
+        is_cold: whether no memory is to be left taken by having verified it.
 
     Raises:
         CorruptFile: the file is missing, is another one, or a block is damaged.
         StorageFailed: the system cannot read it.
     """
     mapped = _map(directory / ref.name)
-    for damage in _find_damage(directory / ref.name, mapped, ref):
+    for damage in _find_damage(directory / ref.name, mapped, ref, is_cold):
         raise damage
     return mapped[_CONTENT_START : _CONTENT_START + ref.content_bytes]
 
@@ -175,14 +185,16 @@ def _map(path: Path) -> memoryview:
             size = os.fstat(file.fileno()).st_size
             if size < _CONTENT_START:
                 raise CorruptFile(str(path), 0, f"{_CONTENT_START} bytes or more", f"{size}")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return map_for_reading(file.fileno(), size)
     except FileNotFoundError:
         raise CorruptFile(str(path), 0, "a data file", "no file") from None
     except OSError as error:
         raise storage_error(error, f"mapping {path}") from error
 
 
-def _find_damage(path: Path, mapped: memoryview, ref: DataFileRef) -> Iterator[CorruptFile]:
+def _find_damage(
+    path: Path, mapped: memoryview, ref: DataFileRef, is_cold: bool = False
+) -> Iterator[CorruptFile]:
     """What is wrong, in order; blocks are only looked at where their checksums hold."""
     blocks = -(-ref.content_bytes // _BLOCK_BYTES)
     table_start = _CONTENT_START + ref.content_bytes
@@ -205,5 +217,9 @@ def _find_damage(path: Path, mapped: memoryview, ref: DataFileRef) -> Iterator[C
     for number, (wanted,) in enumerate(struct.iter_unpack("<I", table)):
         begin = _CONTENT_START + number * _BLOCK_BYTES
         found = crc32c(mapped[begin : min(begin + _BLOCK_BYTES, table_start)])
+        if is_cold and number % _BLOCKS_PER_DROP == _BLOCKS_PER_DROP - 1:
+            drop_pages(mapped, begin - (_BLOCKS_PER_DROP - 1) * _BLOCK_BYTES, begin + _BLOCK_BYTES)
         if found != wanted:
             yield CorruptFile(str(path), begin, f"checksum {wanted:08x}", f"{found:08x}")
+    if is_cold:
+        drop_pages(mapped, 0, len(mapped))

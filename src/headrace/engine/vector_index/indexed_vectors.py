@@ -19,13 +19,15 @@ from headrace.engine.vector_index.graph import Abandoned, Graph, extended, new_g
 from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vector_index.tiers import BuildPlan, RangeSize, plan_build, tail_min
+from headrace.engine.vectors.arrays import Allocate
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.dense import DenseVectors
-from headrace.engine.vectors.distances import top_k
+from headrace.engine.vectors.distances import normalised, top_k
+from headrace.engine.vectors.elements import is_compared_by_angle
 from headrace.engine.vectors.row_set import RowSet
 from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
-from headrace.model.vectors import Distance, Mask, Rows, SparseVector, Vector
+from headrace.model.vectors import Distance, FloatMatrix, Mask, Rows, SparseVector, Vector
 
 # Enough to see the box of the vectors and to judge 8-bit codes.
 _SAMPLE_ROWS = 16_384
@@ -66,6 +68,7 @@ class IndexedVectors(DenseVectors):
         config: of the collection.
         builder: of the engine.
         begin: the first row that may have a vector.
+        scratch: as for `BlockMatrix`.
     """
 
     def __init__(
@@ -74,8 +77,9 @@ class IndexedVectors(DenseVectors):
         config: CollectionConfig,
         builder: IndexBuilder,
         begin: int = 0,
+        scratch: Allocate | None = None,
     ) -> None:
-        super().__init__(params, begin)
+        super().__init__(params, begin, scratch)
         self.settings = IndexSettings.from_config(params, config)
         self._builder = builder
         self._ranges: tuple[SealedRange, ...] = ()
@@ -265,7 +269,7 @@ class IndexedVectors(DenseVectors):
     ) -> Graph:
         """The base graph, or an empty one, with these rows as further nodes."""
         if base is None:
-            sample = self._vectors.gather(sample_rows)
+            sample = self._compared(sample_rows)
             base = new_graph(sample, self._distance, self.settings)
 
         def report(linked: int) -> None:
@@ -275,7 +279,7 @@ class IndexedVectors(DenseVectors):
         return extended(
             base,
             len(rows),
-            lambda begin, end: self._vectors.gather(rows[begin:end]),
+            lambda begin, end: self._compared(rows[begin:end]),
             self.settings.build_threads,
             is_stopped,
             report,
@@ -293,7 +297,7 @@ class IndexedVectors(DenseVectors):
             return rows, rows[:0]
         has_length = np.ones(len(rows), dtype=np.bool_)
         for begin in range(0, len(rows), _SAMPLE_ROWS):
-            values = self._vectors.gather(rows[begin : begin + _SAMPLE_ROWS])
+            values = self._compared(rows[begin : begin + _SAMPLE_ROWS])
             lengths_squared = np.einsum("ij,ij->i", values, values)
             has_length[begin : begin + _SAMPLE_ROWS] = lengths_squared >= _LENGTH_SQUARED_MIN
         return rows[has_length], rows[~has_length]
@@ -311,8 +315,15 @@ class IndexedVectors(DenseVectors):
             return False
         if not len(sample_rows):
             return True
-        misplaced = graph.misplaces(self._vectors.gather(sample_rows))
+        misplaced = graph.misplaces(self._compared(sample_rows))
         return float(misplaced.mean()) <= _MISPLACED_SHARE_MAX
+
+    def _compared(self, rows: Rows) -> FloatMatrix:
+        """The vectors of these ascending rows as a graph compares them."""
+        values = self._vectors.gather(rows)
+        if is_compared_by_angle(self._distance, self._vectors.dtype):
+            return normalised(values)
+        return values
 
     def _is_large(self, rows: int) -> bool:
         return self.settings.rows_min is not None and rows >= self.settings.rows_min

@@ -10,12 +10,14 @@ import math
 import mmap
 import sys
 from bisect import bisect_right
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.engine.vectors.elements import StoredMatrix, as_floats, as_stored
 from headrace.model.vectors import FloatMatrix, FloatVector, Rows
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -99,6 +101,11 @@ class GrowingArray(Generic[Scalar]):
 
     begin = 0
 
+    @property
+    def item_bytes(self) -> int:
+        """See `AppendOnlyArray`."""
+        return self._buffer.itemsize
+
     def load(self, pieces: list[memoryview], begin: int) -> None:
         """See `AppendOnlyArray`; copies, since the array will grow."""
         assert begin == 0
@@ -113,34 +120,63 @@ class GrowingArray(Generic[Scalar]):
         return self._buffer
 
 
+class _Layout(NamedTuple):
+    """Which block holds which rows; replaced as a whole, never changed."""
+
+    blocks: tuple[StoredMatrix, ...]
+    starts: tuple[int, ...]
+    later_starts: Rows
+
+    @classmethod
+    def of(cls, blocks: tuple[StoredMatrix, ...], begin: int) -> _Layout:
+        """The blocks one behind the other, from row `begin` on."""
+        starts = tuple(begin + sum(len(one) for one in blocks[:n]) for n in range(len(blocks)))
+        return cls(blocks, starts, np.array(starts[1:], dtype=np.int64))
+
+
+# Makes a block of zeros: rows, dim, dtype.
+Allocate = Callable[[int, int, Any], StoredMatrix]
+
+
 class BlockMatrix:
-    """Rows of `dim` floats in blocks that never move.
+    """Rows of `dim` components in blocks that never move while somebody reads them.
 
     Args:
-        dim: floats per row.
+        dim: components per row.
         begin: the first row that can be written; the rows before it take no room.
+        dtype: of the components: float32, float16 or uint8.
+        scratch: makes the blocks of rows that no file holds yet, if they are not to be in
+            memory.
+
+    Attributes:
+        is_in_memory: whether rows are in memory that no file backs.
     """
 
-    def __init__(self, dim: int, begin: int = 0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        begin: int = 0,
+        dtype: type[np.generic] = np.float32,
+        scratch: Allocate | None = None,
+    ) -> None:
         self.dim = dim
         self.begin = begin
-        rows = _BLOCK_BYTES // (4 * dim)
+        self.is_in_memory = False
+        self.dtype = dtype
+        self.scratch = scratch
+        rows = _BLOCK_BYTES // (np.dtype(dtype).itemsize * dim)
         self.block_rows = int(np.clip(1 << rows.bit_length() - 1, _BLOCK_ROWS_MIN, _BLOCK_ROWS_MAX))
-        # A block is listed before its start: a reader never finds a start without a block.
-        self._blocks: list[FloatMatrix] = []
-        self._starts: list[int] = []
-        self._later_starts: Rows = np.empty(0, dtype=np.int64)
+        self._layout = _Layout.of((), begin)
         self._end = begin
+        self._written_end = begin
 
-    def adopt(self, block: FloatMatrix) -> None:
+    def adopt(self, block: StoredMatrix) -> None:
         """Take rows that are stored already, such as a mapped file, as the next block.
 
         Args:
-            block: shape (n, dim), float32, C order; may be read only.
+            block: shape (n, dim), C order; may be read only.
         """
-        self._blocks.append(block)
-        self._starts.append(self._end)
-        self._later_starts = np.array(self._starts[1:], dtype=np.int64)
+        self._layout = _Layout.of((*self._layout.blocks, block), self.begin)
         self._end += len(block)
 
     @property
@@ -148,15 +184,16 @@ class BlockMatrix:
         """Rows below this are reserved."""
         return self._end
 
-    def parts(self, begin: int, end: int) -> list[FloatMatrix]:
+    @property
+    def item_bytes(self) -> int:
+        """See `AppendOnlyArray`."""
+        return self.dim * np.dtype(self.dtype).itemsize
+
+    def parts(self, begin: int, end: int) -> list[StoredMatrix]:
         """See `AppendOnlyArray`; zeros where no row was reserved."""
-        found = [
-            block[max(0, begin - first) :]
-            for first, block in self.slices(end)
-            if first + len(block) > begin
-        ]
+        found = [block for _, block in self.slices_between(begin, end)]
         missing = end - begin - sum(len(part) for part in found)
-        padding = zeros((min(missing, self.block_rows), self.dim), np.float32)
+        padding = zeros((min(missing, self.block_rows), self.dim), self.dtype)
         while missing > 0:
             found.append(padding[:missing])
             missing -= len(padding)
@@ -164,58 +201,85 @@ class BlockMatrix:
 
     def load(self, pieces: list[memoryview], begin: int) -> None:
         """See `AppendOnlyArray`; the pieces become blocks as they are."""
-        assert not self._blocks
+        assert not self._layout.blocks
         self.begin = self._end = begin
         for piece in pieces:
-            self.adopt(np.frombuffer(piece, dtype=np.float32).reshape(-1, self.dim))
+            self.adopt(self._matrix(piece))
+
+    def rebind(self, pieces: list[memoryview]) -> None:
+        """Put files in the place of the rows that they hold; no writer may run meanwhile.
+
+        Readers that are at it keep what they have.
+
+        Args:
+            pieces: as for `load`, from row `begin` on. Rows behind them are copied.
+        """
+        blocks = tuple(self._matrix(piece) for piece in pieces)
+        end = self.begin + sum(len(block) for block in blocks)
+        rest = self.slices_between(end, self._written_end)
+        self._layout = _Layout.of(blocks, self.begin)
+        self._end = end
+        self.is_in_memory = False
+        for first, values in rest:
+            self.reserve(first + len(values))
+            self._put(np.arange(first, first + len(values)), values)
 
     def reserve(self, rows: int) -> None:
-        """Make room for rows below `rows`."""
+        """Make room for rows below `rows`.
+
+        Raises:
+            NoSpace, StorageFailed: there is no room for a scratch file.
+        """
         while self._end < rows:
+            if self.scratch is not None:
+                self.adopt(self.scratch(self.block_rows, self.dim, self.dtype))
+                continue
+            self.is_in_memory = True
             block_rows = max(self.block_rows, _BLOCK_GROWTH * (self._end - self.begin))
-            self.adopt(zeros((block_rows, self.dim), np.float32, huge_pages=True))
+            self.adopt(zeros((block_rows, self.dim), self.dtype, huge_pages=True))
 
     def write(self, rows: Rows, values: FloatMatrix) -> None:
         """Store `values[i]` at `rows[i]`; the rows must be reserved.
 
         Args:
             rows: shape (n,), ascending.
-            values: shape (n, dim).
+            values: shape (n, dim), float32.
         """
-        for begin, end, number in self._runs(rows):
-            self._blocks[number][rows[begin:end] - self._starts[number]] = values[begin:end]
+        self._put(rows, as_stored(values, self.dtype))
 
     def row(self, row: int) -> FloatVector:
-        """One row, shape (dim,), a view of the block."""
-        number = bisect_right(self._starts, row) - 1
-        vector: FloatVector = self._blocks[number][row - self._starts[number]]
-        return vector
+        """One row, shape (dim,), float32: a view of the block if that is so."""
+        blocks, starts, _ = self._layout
+        number = bisect_right(starts, row) - 1
+        return as_floats(blocks[number][row - starts[number]])
 
     def gather(self, rows: Rows) -> FloatMatrix:
-        """A copy of the given ascending rows, shape (n, dim)."""
-        runs = self._runs(rows)
+        """A copy of the given ascending rows, shape (n, dim), float32."""
+        blocks, starts, _ = layout = self._layout
+        runs = _runs(layout, rows)
         if len(runs) == 1:
             number = runs[0][2]
-            return self._blocks[number].take(rows - self._starts[number], axis=0)
-        values = np.empty((len(rows), self.dim), dtype=np.float32)
+            return as_floats(blocks[number].take(rows - starts[number], axis=0))
+        values = np.empty((len(rows), self.dim), dtype=self.dtype)
         for begin, end, number in runs:
-            places = rows[begin:end] - self._starts[number]
+            places = rows[begin:end] - starts[number]
             # "clip" writes straight into `out`; the default mode goes through a copy.
-            self._blocks[number].take(places, axis=0, out=values[begin:end], mode="clip")
-        return values
+            blocks[number].take(places, axis=0, out=values[begin:end], mode="clip")
+        return as_floats(values)
 
-    def runs(self, rows: Rows) -> list[tuple[int, int, int, FloatMatrix]]:
+    def runs(self, rows: Rows) -> list[tuple[int, int, int, StoredMatrix]]:
         """(begin, end, first row of the block, block) of the runs of `rows` within one block.
 
         Args:
             rows: shape (n,), ascending.
         """
+        blocks, starts, _ = layout = self._layout
         return [
-            (begin, end, self._starts[number], self._blocks[number])
-            for begin, end, number in self._runs(rows)
+            (begin, end, starts[number], blocks[number])
+            for begin, end, number in _runs(layout, rows)
         ]
 
-    def slices_between(self, begin: int, end: int) -> list[tuple[int, FloatMatrix]]:
+    def slices_between(self, begin: int, end: int) -> list[tuple[int, StoredMatrix]]:
         """(first row, matrix) of each piece of a block within [begin, end), not copied."""
         return [
             (max(first, begin), block[max(0, begin - first) :])
@@ -223,24 +287,34 @@ class BlockMatrix:
             if first + len(block) > begin
         ]
 
-    def slices(self, rows: int) -> list[tuple[int, FloatMatrix]]:
+    def slices(self, rows: int) -> list[tuple[int, StoredMatrix]]:
         """(first row, matrix) of each block up to `rows`, not copied."""
+        blocks, starts, _ = self._layout
         return [
             (first, block[: rows - first])
-            for first, block in zip(self._starts.copy(), self._blocks, strict=False)
+            for first, block in zip(starts, blocks, strict=True)
             if first < rows
         ]
 
-    def _runs(self, rows: Rows) -> list[tuple[int, int, int]]:
-        """(begin, end, block number) of the runs of ascending `rows` within one block."""
-        if not len(rows):
-            return []
-        last = bisect_right(self._starts, int(rows[-1])) - 1
-        if self._starts[last] <= int(rows[0]):
-            return [(0, len(rows), last)]
-        cuts = [0, *rows.searchsorted(self._later_starts[:last]).tolist(), len(rows)]
-        return [
-            (begin, end, number)
-            for number, (begin, end) in enumerate(pairwise(cuts))
-            if begin < end
-        ]
+    def _matrix(self, piece: memoryview) -> StoredMatrix:
+        return np.frombuffer(piece, dtype=self.dtype).reshape(-1, self.dim)
+
+    def _put(self, rows: Rows, stored: StoredMatrix) -> None:
+        blocks, starts, _ = layout = self._layout
+        for begin, end, number in _runs(layout, rows):
+            blocks[number][rows[begin:end] - starts[number]] = stored[begin:end]
+        if len(rows):
+            self._written_end = max(self._written_end, int(rows[-1]) + 1)
+
+
+def _runs(layout: _Layout, rows: Rows) -> list[tuple[int, int, int]]:
+    """(begin, end, block number) of the runs of ascending `rows` within one block."""
+    if not len(rows):
+        return []
+    last = bisect_right(layout.starts, int(rows[-1])) - 1
+    if layout.starts[last] <= int(rows[0]):
+        return [(0, len(rows), last)]
+    cuts = [0, *rows.searchsorted(layout.later_starts[:last]).tolist(), len(rows)]
+    return [
+        (begin, end, number) for number, (begin, end) in enumerate(pairwise(cuts)) if begin < end
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
+from headrace.engine.vectors.arrays import BlockMatrix
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
@@ -71,6 +72,9 @@ class VectorStore(Protocol):
         Returns:
             shape (n,), float32; larger is nearer.
         """
+
+    def matrices(self) -> dict[str, BlockMatrix]:
+        """The arrays of `stored_arrays` that can lie in files alone, by name."""
 
     def stored_arrays(self) -> dict[str, StoredArray]:
         """The arrays that a checkpoint keeps, by name."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
+from headrace.engine.vectors.arrays import Allocate, BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
-from headrace.engine.vectors.distances import normalised_query, top_k
+from headrace.engine.vectors.distances import top_k
+from headrace.engine.vectors.elements import as_query, element_dtype
 from headrace.engine.vectors.kernels import all_similarities, row_similarities_into
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
@@ -17,7 +18,6 @@ from headrace.model.errors import WrongInput, WrongVectorDimension
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import (
     DenseBatch,
-    Distance,
     FloatVector,
     Mask,
     Rows,
@@ -32,16 +32,20 @@ _CHOSEN_SHARE = 3 / 4
 
 
 class DenseVectors:
-    """One float32 vector a row, searched exactly.
+    """One vector a row, searched exactly.
 
     Args:
-        params: size and distance.
+        params: size, distance and datatype.
         begin: the first row that may have a vector.
+        scratch: as for `BlockMatrix`.
     """
 
-    def __init__(self, params: VectorParams, begin: int = 0) -> None:
+    def __init__(
+        self, params: VectorParams, begin: int = 0, scratch: Allocate | None = None
+    ) -> None:
         self._distance = params.distance
-        self._vectors = BlockMatrix(params.size, begin)
+        dtype = element_dtype(params.datatype)
+        self._vectors = BlockMatrix(params.size, begin, dtype, scratch)
         self._present: GrowingArray[np.bool_] = GrowingArray(np.bool_)
 
     @property
@@ -58,6 +62,7 @@ class DenseVectors:
         """See `VectorStore.copy`."""
         has_vector = self._present.view(int(from_rows.max(initial=-1)) + 1)[from_rows]
         sources = from_rows[has_vector]
+        # What is stored comes through float32 and back unchanged.
         values = np.empty((len(sources), self._vectors.dim), dtype=np.float32)
         for position, row in enumerate(sources.tolist()):
             values[position] = self._vectors.row(row)
@@ -95,7 +100,11 @@ class DenseVectors:
             raise WrongInput("Conversion between multi and regular vectors failed")
         if len(query) != self._vectors.dim:
             raise WrongVectorDimension(self._vectors.dim, len(query))
-        return normalised_query(query) if self._distance is Distance.COSINE else query
+        return as_query(query, self._distance, self._vectors.dtype)
+
+    def matrices(self) -> dict[str, BlockMatrix]:
+        """See `VectorStore.matrices`."""
+        return {"values": self._vectors}
 
     def nearest(
         self,

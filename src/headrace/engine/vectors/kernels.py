@@ -8,11 +8,14 @@ instead of 2 when another thread had the core).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from headrace.engine.vectors.distances import similarities
+from headrace.engine.vectors.elements import StoredMatrix, comparable
 from headrace.engine.vectors.untyped_faiss import faiss
-from headrace.model.vectors import Distance, FloatMatrix, FloatVector, Rows
+from headrace.model.vectors import Distance, FloatVector, Rows
 
 _pointer = faiss.swig_ptr
 _threads_max = faiss.omp_get_max_threads
@@ -20,18 +23,28 @@ _inner_products_by_idx = faiss.fvec_inner_products_by_idx
 _l2sqr_by_idx = faiss.fvec_L2sqr_by_idx
 
 
+# Vectors of other types than float32 become so in pieces of about this many components,
+# which stay in the cache.
+_WIDENED_COMPONENTS = 2**18
+
+
 def row_similarities_into(
-    query: FloatVector, vectors: FloatMatrix, rows: Rows, distance: Distance, out: FloatVector
+    query: FloatVector, vectors: StoredMatrix, rows: Rows, distance: Distance, out: FloatVector
 ) -> None:
     """Similarity of a query to some rows of a matrix; larger is nearer.
 
     Args:
         query: shape (dim,), float32; normalised for cosine.
-        vectors: shape (n, dim), float32, C order; may be a read-only map.
+        vectors: shape (n, dim), of any stored type, C order; may be a read-only map.
         rows: shape (m,), int64, each below n.
         distance: the collection's.
         out: shape (m,), float32, contiguous; overwritten.
     """
+    if vectors.dtype != np.float32:
+        for piece in _pieces(len(rows), vectors.shape[1]):
+            widened = comparable(vectors[rows[piece]], distance)
+            out[piece] = all_similarities(query, widened, distance)
+        return
     if distance is Distance.MANHATTAN:
         out[:] = similarities(query, vectors[rows], distance)
         return
@@ -60,8 +73,14 @@ def row_similarities_into(
         np.negative(out, out=out)
 
 
-def all_similarities(query: FloatVector, vectors: FloatMatrix, distance: Distance) -> FloatVector:
+def all_similarities(query: FloatVector, vectors: StoredMatrix, distance: Distance) -> FloatVector:
     """Similarity of a query to every row of a matrix, shape (n,); see above."""
+    if vectors.dtype != np.float32:
+        scored = [
+            all_similarities(query, comparable(vectors[piece], distance), distance)
+            for piece in _pieces(len(vectors), vectors.shape[1])
+        ]
+        return np.concatenate([np.empty(0, dtype=np.float32), *scored])
     if distance is Distance.MANHATTAN:
         return similarities(query, vectors, distance)
     is_product = distance is not Distance.EUCLID
@@ -76,3 +95,8 @@ def all_similarities(query: FloatVector, vectors: FloatMatrix, distance: Distanc
         len(vectors),
     )
     return out if is_product else np.negative(out, out=out)
+
+
+def _pieces(rows: int, dim: int) -> Iterator[slice]:
+    step = max(1, _WIDENED_COMPONENTS // dim)
+    return (slice(begin, min(begin + step, rows)) for begin in range(0, rows, step))

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
+from headrace.engine.vectors.arrays import Allocate, BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import normalised, similarities, top_k
+from headrace.engine.vectors.elements import as_query, element_dtype, is_compared_by_angle
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import VectorParams
 from headrace.model.errors import WrongInput, WrongVectorDimension
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import (
-    Distance,
     FloatMatrix,
     FloatVector,
     Mask,
@@ -30,23 +30,25 @@ from headrace.model.vectors import (
     VectorBatch,
 )
 
-# Inner vectors are scored in runs of about this many, to bound the scratch memory.
-_INNER_VECTORS_PER_STEP = 65_536
+# Inner vectors are scored in runs of about this many components, to bound the scratch memory.
+_COMPONENTS_PER_STEP = 2**22
 
 
 class MultiVectors:
-    """A list of float32 vectors a row, searched exactly by MaxSim.
+    """A list of vectors a row, searched exactly by MaxSim.
 
     The inner vectors of all rows stand one behind the other; `first` and `count` say
     which belong to a row.
 
     Args:
-        params: size and distance of the inner vectors.
+        params: size, distance and datatype of the inner vectors.
+        scratch: as for `BlockMatrix`.
     """
 
-    def __init__(self, params: VectorParams) -> None:
+    def __init__(self, params: VectorParams, scratch: Allocate | None = None) -> None:
         self._distance = params.distance
-        self._inner = BlockMatrix(params.size)
+        dtype = element_dtype(params.datatype)
+        self._inner = BlockMatrix(params.size, dtype=dtype, scratch=scratch)
         self._inner_count = 0
         self._first: GrowingArray[np.int64] = GrowingArray(np.int64)
         self._count: GrowingArray[np.int64] = GrowingArray(np.int64)
@@ -115,7 +117,11 @@ class MultiVectors:
         matrix = np.atleast_2d(query)
         if matrix.shape[1] != self._inner.dim:
             raise WrongVectorDimension(self._inner.dim, matrix.shape[1])
-        return normalised(matrix) if self._distance is Distance.COSINE else matrix
+        return as_query(matrix, self._distance, self._inner.dtype)
+
+    def matrices(self) -> dict[str, BlockMatrix]:
+        """See `VectorStore.matrices`."""
+        return {"inner": self._inner}
 
     def nearest(
         self, query: Vector, allowed: RowSet, k: int, params: SearchParams = DEFAULT_SEARCH_PARAMS
@@ -138,7 +144,8 @@ class MultiVectors:
         begin = 0
         while begin < len(rows):
             done = int(ends[begin] - counts[begin])
-            end = int(np.searchsorted(ends, done + _INNER_VECTORS_PER_STEP, side="right"))
+            most = done + _COMPONENTS_PER_STEP // self._inner.dim
+            end = int(np.searchsorted(ends, most, side="right"))
             end = max(end, begin + 1)
             scored[begin:end] = self._max_sim(query, firsts[begin:end], counts[begin:end])
             begin = end
@@ -149,6 +156,8 @@ class MultiVectors:
         bounds = np.concatenate(([0], np.cumsum(counts)))
         inner = np.repeat(firsts - bounds[:-1], counts) + np.arange(bounds[-1])
         vectors = self._gather(inner)
+        if is_compared_by_angle(self._distance, self._inner.dtype):
+            vectors = normalised(vectors)
         total = np.zeros(len(firsts), dtype=np.float32)
         for one in query:
             nearest = similarities(one, vectors, self._distance)

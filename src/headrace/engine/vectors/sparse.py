@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from headrace.engine.vectors.arrays import GrowingArray
+from headrace.engine.vectors.arrays import BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import top_k
+from headrace.engine.vectors.posted_weights import POSTED_WEIGHTS
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.stored import StoredArray
-from headrace.model.collection_config import Modifier, SparseVectorParams
+from headrace.model.collection_config import SparseVectorParams
 from headrace.model.errors import WrongInput
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import (
@@ -32,14 +35,14 @@ from headrace.model.vectors import (
 
 
 class SparseVectors:
-    """A sparse vector a row, searched exactly by dot product.
+    """A sparse vector a row, searched by dot product.
 
     Args:
-        params: the modifier, if query weights are multiplied by inverse document frequency.
+        params: the datatype of the weights in the postings. Those by row stay as they came.
     """
 
     def __init__(self, params: SparseVectorParams) -> None:
-        self._uses_idf = params.modifier is Modifier.IDF
+        self._weights = POSTED_WEIGHTS[params.datatype]()
         self._present: GrowingArray[np.bool_] = GrowingArray(np.bool_)
         self._first: GrowingArray[np.int64] = GrowingArray(np.int64)
         self._count: GrowingArray[np.int64] = GrowingArray(np.int64)
@@ -100,6 +103,10 @@ class SparseVectors:
         """See `VectorStore.present`."""
         return self._present.view(row_count)
 
+    def matrices(self) -> dict[str, BlockMatrix]:
+        """See `VectorStore.matrices`: there are none."""
+        return {}
+
     def stored_arrays(self) -> dict[str, StoredArray]:
         """See `VectorStore.stored_arrays`."""
         return {
@@ -127,14 +134,12 @@ class SparseVectors:
         return query
 
     def weighted(self, query: SparseVector, population: Mask) -> SparseVector:
-        """The query with its weights multiplied by inverse document frequency, if so set.
+        """The query with its weights multiplied by inverse document frequency.
 
         Args:
             query: as `check_query` gave it.
             population: shape (row_count,): the rows whose vectors are counted.
         """
-        if not self._uses_idf:
-            return query
         vectors_count = int(np.count_nonzero(self.present(len(population)) & population))
         weights = query.values.copy()
         for position, dimension in enumerate(query.indices.tolist()):
@@ -149,7 +154,7 @@ class SparseVectors:
     def nearest(
         self, query: Vector, allowed: RowSet, k: int, params: SearchParams = DEFAULT_SEARCH_PARAMS
     ) -> Candidates:
-        """See `VectorStore.nearest`: exactly; points that share no dimension are never returned."""
+        """See `VectorStore.nearest`: of all rows that share a dimension with the query."""
         assert isinstance(query, SparseVector)
         if allowed.is_few and allowed.count < self._postings_length(query):
             rows, scores = self._scores_by_row(query, allowed.rows)
@@ -183,7 +188,9 @@ class SparseVectors:
         places = np.searchsorted(query.indices[order], indices)
         shared = places < len(order)
         shared[shared] = query.indices[order][places[shared]] == indices[shared]
-        products = self._values.buffer[elements[shared]] * query.values[order][places[shared]]
+        held = rows[owners[shared]]
+        weights = self._weights.rounded(held, self._values.buffer[elements[shared]])
+        products = weights * query.values[order][places[shared]]
         scored = np.zeros(len(rows), dtype=np.float32)
         np.add.at(scored, owners[shared], products)
         touched = np.zeros(len(rows), dtype=np.bool_)
@@ -199,7 +206,7 @@ class SparseVectors:
             if posting is None:
                 continue
             rows, values = posting.below(row_count)
-            scored[rows] += values * weight
+            scored[rows] += self._weights.decoded(rows, values) * weight
             touched[rows] = True
         return scored, touched
 
@@ -215,30 +222,31 @@ class SparseVectors:
         self, rows: Rows, indices: np.ndarray[tuple[int], np.dtype[np.uint32]], values: FloatVector
     ) -> None:
         """Append elements to the postings of their dimensions, in row order."""
+        weights = self._weights.encoded(rows, values)
         order = np.argsort(indices, kind="stable")
         dimensions, starts = np.unique(indices[order], return_index=True)
         bounds = [*starts.tolist(), len(order)]
         for dimension, (begin, end) in zip(dimensions.tolist(), pairwise(bounds), strict=True):
             posting = self._postings.get(dimension)
             if posting is None:
-                posting = self._postings[dimension] = _Posting()
-            posting.append(rows[order[begin:end]], values[order[begin:end]])
+                posting = self._postings[dimension] = _Posting(self._weights.dtype)
+            posting.append(rows[order[begin:end]], weights[order[begin:end]])
 
 
 class _Posting:
-    """The rows that have one dimension, ascending, and their values there."""
+    """The rows that have one dimension, ascending, and their encoded weights there."""
 
     __slots__ = ("_count", "_rows", "_values")
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: type[np.generic]) -> None:
         self._rows = np.empty(4, dtype=np.int64)
-        self._values = np.empty(4, dtype=np.float32)
+        self._values: NDArray[Any] = np.empty(4, dtype=dtype)
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def append(self, rows: Rows, values: FloatVector) -> None:
+    def append(self, rows: Rows, values: NDArray[Any]) -> None:
         """Add rows beyond all present ones."""
         count = self._count + len(rows)
         if count > len(self._rows):
@@ -246,13 +254,13 @@ class _Posting:
             # Both or, if memory is short, neither.
             self._rows, self._values = (
                 np.concatenate((self._rows, np.empty(more, np.int64))),
-                np.concatenate((self._values, np.empty(more, np.float32))),
+                np.concatenate((self._values, np.empty(more, self._values.dtype))),
             )
         self._rows[self._count : count] = rows
         self._values[self._count : count] = values
         self._count = count
 
-    def below(self, row_count: int) -> tuple[Rows, FloatVector]:
+    def below(self, row_count: int) -> tuple[Rows, NDArray[Any]]:
         """Rows below `row_count` and their values, not copied."""
         count = self._count
         rows, values = self._rows, self._values

@@ -19,6 +19,10 @@ class AppendOnlyArray(Protocol):
     def begin(self) -> int:
         """The first element that is kept."""
 
+    @property
+    def item_bytes(self) -> int:
+        """Of one element."""
+
     def parts(self, begin: int, end: int) -> list[NDArray[Any]]:
         """The elements from `begin` to `end`, in pieces that are contiguous."""
 
@@ -41,3 +45,8 @@ class StoredArray(NamedTuple):
 
     array: AppendOnlyArray
     length: int | None = None
+
+    @property
+    def bytes_count(self) -> int:
+        """Of all elements, if their number is known."""
+        return (self.length or 0) * self.array.item_bytes

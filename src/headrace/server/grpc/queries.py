@@ -12,6 +12,7 @@ from headrace.model.queries import (
     NO_PAYLOAD,
     NO_VECTORS,
     WHOLE_PAYLOAD,
+    Idf,
     LookupFrom,
     PayloadSelection,
     Prefetch,
@@ -139,13 +140,13 @@ def read_limit(path: str, limit: int) -> int:
 
 
 def read_params(message: qdrant.SearchParams) -> SearchParams:
-    """Hints. Those for quantisation and ACORN are checked, and hint at nothing here.
+    """How to search. What is said of ACORN is checked, and hints at nothing here.
 
     Raises:
         InvalidBody: one is out of bounds.
         BadRequest: one is not supported.
     """
-    refuse_other_fields(message, "hnsw_ef", "exact", "indexed_only", "quantization", "acorn")
+    refuse_other_fields(message, "hnsw_ef", "exact", "indexed_only", "quantization", "acorn", "idf")
     if message.HasField("hnsw_ef"):
         check_at_least("params.hnsw_ef", message.hnsw_ef, 1)
     if message.quantization.HasField("oversampling"):
@@ -156,12 +157,21 @@ def read_params(message: qdrant.SearchParams) -> SearchParams:
         hnsw_ef=message.hnsw_ef if message.HasField("hnsw_ef") else None,
         exact=message.exact,
         indexed_only=message.indexed_only,
+        ignore_quantization=message.quantization.ignore,
+        rescore=(
+            message.quantization.rescore if message.quantization.HasField("rescore") else None
+        ),
         oversampling=(
             message.quantization.oversampling
             if message.quantization.HasField("oversampling")
             else None
         ),
+        idf=_read_idf(message.idf) if message.HasField("idf") else None,
     )
+
+
+def _read_idf(message: qdrant.IdfParams) -> Idf:
+    return Idf(read_filter(message.corpus) if message.HasField("corpus") else None)
 
 
 def read_threshold(message: _Query | _Search | _Recommend) -> float | None:
@@ -198,7 +208,8 @@ def read_lookup_from(
     if not message.HasField("lookup_from"):
         return None
     location = message.lookup_from
-    refuse_other_fields(location, "vector_name")
+    refuse_other_fields(location, "vector_name", "shard_key_selector")
+    refuse_shard_keys(location.shard_key_selector, BadRequest)
     return LookupFrom(
         location.collection_name,
         location.vector_name if location.HasField("vector_name") else None,

@@ -208,16 +208,16 @@ def _read_datatype(node: Node | None) -> Datatype | None:
     if node is None:
         return None
     datatype = node.one_of(_AnyDatatype)
-    if datatype is not _AnyDatatype.FLOAT32:
+    if datatype is _AnyDatatype.TURBO4:
         raise not_supported(f"the datatype `{datatype}`")
-    return Datatype.FLOAT32
+    return Datatype(datatype)
 
 
 def read_sparse_datatype(node: Node) -> Datatype:
-    """How the weights of a sparse index are stored. Raises FormatError, BadRequest."""
-    datatype = _read_datatype(node)
-    assert datatype is not None
-    return datatype
+    """How the weights of a sparse index are stored. Raises FormatError."""
+    if node.value == _AnyDatatype.TURBO4:
+        node.broken("turbo4 datatype is not supported for sparse vectors")
+    return node.one_of(Datatype)
 
 
 def read_strict_mode(node: Node | None) -> dict[str, Any] | None:

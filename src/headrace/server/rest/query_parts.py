@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from headrace.model.errors import BadRequest
-from headrace.model.queries import LookupFrom, SearchParams
+from headrace.model.queries import Idf, LookupFrom, SearchParams
 from headrace.model.vectors import DEFAULT_VECTOR_NAME
-from headrace.server.errors import not_supported
 from headrace.server.rest.body import Node
+from headrace.server.rest.filters import read_filter
+from headrace.server.rest.points import read_shard_key
 
 # More than any collection holds; beyond it a limit can only be a mistake or an attack.
 LIMIT_MAX = 2**32 - 1
@@ -31,35 +32,33 @@ def read_lookup_from(body: Node) -> LookupFrom | None:
 
     Raises:
         FormatError: it has the wrong type.
-        BadRequest: it names a shard key.
+        BadRequest: it names a shard key: no collection has shards to choose from.
     """
     node = body.get("lookup_from")
     if node is None:
         return None
     vector = node.get("vector")
-    if node.get("shard_key") is not None:
-        raise not_supported("`lookup_from.shard_key`")
+    shard_key = read_shard_key(node)
+    if shard_key is not None:
+        raise BadRequest(f"Shard key {shard_key} not found")
     return LookupFrom(node.require("collection").text(), None if vector is None else vector.text())
 
 
 def read_params(body: Node) -> SearchParams:
-    """`params`: hints. Those for quantisation and ACORN are checked, and hint at nothing here.
+    """`params`: how to search. What is said of ACORN is checked, and hints at nothing here.
 
     Raises:
         FormatError: one has the wrong type.
-        BadRequest: one is not supported.
     """
     node = body.get("params")
     if node is None:
         return SearchParams()
-    if node.get("idf") is not None:
-        raise not_supported("`params.idf`")
-    hnsw_ef = node.get("hnsw_ef")
-    oversampling = None
+    hnsw_ef, idf = node.get("hnsw_ef"), node.get("idf")
+    ignore, rescore, oversampling = False, None, None
     quantization = node.get("quantization")
     if quantization is not None:
-        read_boolean(quantization, "ignore")
-        _check_optional_boolean(quantization, "rescore")
+        ignore = read_boolean(quantization, "ignore")
+        rescore = _read_optional_boolean(quantization, "rescore")
         oversampling = _read_number(quantization, "oversampling", minimum=1.0)
     acorn = node.get("acorn")
     if acorn is not None:
@@ -69,8 +68,19 @@ def read_params(body: Node) -> SearchParams:
         hnsw_ef=None if hnsw_ef is None else hnsw_ef.unsigned(minimum=1),
         exact=read_boolean(node, "exact"),
         indexed_only=read_boolean(node, "indexed_only"),
+        ignore_quantization=ignore,
+        rescore=rescore,
         oversampling=oversampling,
+        idf=None if idf is None else _read_idf(idf),
     )
+
+
+def _read_idf(node: Node) -> Idf:
+    if node.value == "global":
+        return Idf()
+    if not isinstance(node.value, dict) or "corpus" not in node.value:
+        raise node.format_error("data did not match any variant of untagged enum IdfParams")
+    return Idf(read_filter(node.require("corpus")))
 
 
 def read_limit(body: Node) -> int:
@@ -101,10 +111,9 @@ def _bounded(node: Node, name: str, minimum: int) -> int:
     return value
 
 
-def _check_optional_boolean(node: Node, name: str) -> None:
+def _read_optional_boolean(node: Node, name: str) -> bool | None:
     child = node.get(name)
-    if child is not None:
-        child.boolean()
+    return None if child is None else child.boolean()
 
 
 def _read_number(
