@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import json
@@ -28,7 +29,10 @@ from headrace.sink.config import ConnectorConfig, load_connector_config
 from headrace.sink.config_keys import SUPPORTED_KEYS
 from headrace.sink.decode import RecordDecoder
 from headrace.sink.envelope import Upsert
+from headrace.sink.progress import TaskCounters
+from headrace.sink.worker.metrics import SinkCollector
 from tests.headrace_process import HeadraceProcess, clean_environment
+from tests.sink.worker.test_routes import CASES
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = Path(headrace.__file__).parent
@@ -292,6 +296,53 @@ def test_every_grpc_method_is_documented() -> None:
         if methods
     }
     assert documented == served
+
+
+# Promises and the tests that hold to them
+
+
+def named_tests(document: str) -> set[str]:
+    """The tests that a document names, as `file::function`."""
+    return {span for span in code_spans(read(document)) if "::test_" in span}
+
+
+def defined_tests(folder: str) -> set[str]:
+    return {
+        f"{path.relative_to(ROOT)}::{node.name}"
+        for path in (ROOT / folder).rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+@pytest.mark.parametrize("document", ["docs/sink-contract.md", "docs/faults.md"])
+def test_the_tests_that_a_document_names_are_there(document: str) -> None:
+    assert named_tests(document) <= defined_tests("tests")
+
+
+def test_every_test_of_the_sinks_contract_stands_beside_its_sentence() -> None:
+    sentences = table("docs/sink-contract.md", "sentence")
+    beside = [code_spans(row["test"]) for row in sentences]
+    assert all(beside)
+    assert defined_tests("tests/sink/contract") <= {one for tests in beside for one in tests}
+
+
+def test_the_statuses_of_the_workers_routes_are_documented() -> None:
+    statuses: dict[str, set[int]] = {}
+    for route, _, _, status in CASES:
+        statuses.setdefault(route, set()).add(status)
+    assert {
+        code_spans(row["worker's route"])[0]: set(map(int, row["statuses"].split(", ")))
+        for row in table("docs/sink-contract.md", "worker's route")
+    } == statuses
+
+
+def test_the_sinks_metrics_are_documented() -> None:
+    worker = MagicMock()
+    worker.running.return_value = [("a", [TaskCounters()], None)]
+    told = {one.name for one in SinkCollector(worker).collect()}
+    documented = {code_spans(row["metric"])[0] for row in table("docs/sink-contract.md", "metric")}
+    assert {one.removesuffix("_total") for one in documented} == told
 
 
 # Architecture

@@ -111,9 +111,16 @@ class MockKafka:
         partition: int = 0,
         headers: KafkaHeaders | None = None,
         timestamp_ms: int = 0,
+        message_bytes_max: int = 1_000_000,
     ) -> None:
         """Produce values, or pairs of key and value, to one partition; all are acknowledged."""
-        producer = Producer({"bootstrap.servers": self.bootstrap_servers, "linger.ms": 0})
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "linger.ms": 0,
+                "message.max.bytes": message_bytes_max,
+            }
+        )
         for one in pairs:
             key, value = one if isinstance(one, tuple) else (None, one)
             producer.produce(

@@ -71,6 +71,10 @@ def wait_until_read(connector: Connector, records: int) -> None:
     wait_until(is_read)
 
 
+def wait_for(event: threading.Event) -> None:
+    assert event.wait(PATIENCE_S)
+
+
 def wait_until_failed(connector: Connector) -> str:
     assert connector.wait(PATIENCE_S)
     status = connector.status()
@@ -242,6 +246,106 @@ class TestTargetErrors:
         kafka.produce("topic", value(1, collection_name="nowhere"))
         with running(kafka, MemoryTarget()) as connector:
             assert "collection.auto.create=true" in wait_until_failed(connector)
+
+
+# Shorter than a slow write; the client does not take less than the session.
+SHORT_POLL_INTERVAL = {
+    "consumer__override__session__timeout__ms": "2000",
+    "consumer__override__max__poll__interval__ms": "2000",
+}
+
+
+class TestSlowTargets:
+    def test_a_write_slower_than_the_poll_interval_costs_no_membership(
+        self, kafka: MockKafka, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        kafka.create_topic("topic")
+        kafka.produce("topic", value(1))
+        target = MemoryTarget(c=2)
+        is_slow = threading.Event()
+        is_slow.set()
+        target.before_write = lambda _points: time.sleep(4.5) if is_slow.is_set() else None
+        with running(kafka, target, **SHORT_POLL_INTERVAL) as connector:
+            wait_until_read(connector, 1)
+            is_slow.clear()
+            kafka.produce("topic", value(2))
+            wait_until_read(connector, 2)
+            assert connector.progress().records_repeated == 0
+        assert target.events == ["write c +1 -0"] * 2
+        assert "lost topic-0" not in caplog.text
+        assert kafka.committed(SOURCE, "topic") == 2
+
+    def test_nothing_is_read_while_a_write_is_slow(self, kafka: MockKafka) -> None:
+        kafka.create_topic("topic")
+        kafka.produce("topic", value(0))
+        target = MemoryTarget(c=2)
+        may_end = threading.Event()
+        target.before_write = lambda _points: wait_for(may_end)
+        with running(kafka, target) as connector:
+            wait_until(lambda: connector.progress().records_read == 1)
+            source = connector._tasks[0]._source
+            kafka.produce("topic", value(1))
+            wait_until(lambda: connector.progress().records_read == 2)
+            wait_until(lambda: source._is_paused)
+            kafka.produce("topic", *(value(n) for n in range(2, 100)))
+            time.sleep(0.5)
+            assert connector.status().state is TaskState.RUNNING
+            # The batch that is written, and one that waits behind it.
+            assert connector.progress().records_read == 2
+            assert not source._ready
+            may_end.set()
+            wait_until_read(connector, 100)
+
+    def test_partitions_that_leave_wait_for_a_slow_write(self, kafka: MockKafka) -> None:
+        kafka.create_topic("topic", partitions=2)
+        for n in range(20):
+            kafka.produce("topic", value(n), partition=n % 2)
+        target = MemoryTarget(c=2)
+        may_end = threading.Event()
+        target.before_write = lambda _points: wait_for(may_end)
+        with running(kafka, target) as first:
+            wait_until(lambda: first.progress().records_read == 20)
+            with running(kafka, target) as second:
+                # The group waits for the first member to hand over what it is writing.
+                time.sleep(4)
+                assert second.progress().records_read == 0
+                may_end.set()
+                wait_until(lambda: (first.progress().lag, second.progress().lag) == (0, 0))
+                records_read = first.progress().records_read + second.progress().records_read
+        assert records_read == 20
+        assert set(target.collections["c"]) == set(range(20))
+        assert target.saved == {SourcePartition(SOURCE, "topic", n): 10 for n in range(2)}
+
+    def test_a_write_that_outlasts_the_handover_is_not_committed_for_what_left(
+        self, kafka: MockKafka, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        kafka.create_topic("topic", partitions=2)
+        for n in range(20):
+            kafka.produce("topic", value(n), partition=n % 2)
+        target = MemoryTarget(keeps_positions=False, c=2)
+        may_end = threading.Event()
+        target.before_write = lambda _points: wait_for(may_end)
+        with running(kafka, target, **SHORT_POLL_INTERVAL) as first:
+            wait_until(lambda: first.progress().records_read == 20)
+            with running(kafka, target, **SHORT_POLL_INTERVAL) as second:
+                wait_until(lambda: "before all was written" in caplog.text)
+                wait_until(lambda: second.progress().records_read > 0)
+                assert all(kafka.committed(SOURCE, "topic", n) <= 0 for n in range(2))
+                may_end.set()
+                wait_until(lambda: (first.progress().lag, second.progress().lag) == (0, 0))
+        assert set(target.collections["c"]) == set(range(20))
+        assert [kafka.committed(SOURCE, "topic", n) for n in range(2)] == [10, 10]
+
+    def test_stop_waits_for_a_slow_write(self, kafka: MockKafka) -> None:
+        kafka.create_topic("topic")
+        kafka.produce("topic", value(1))
+        target = MemoryTarget(c=2)
+        target.before_write = lambda _points: time.sleep(2.5)
+        with running(kafka, target) as connector:
+            wait_until(lambda: connector.progress().records_read == 1)
+        assert set(target.collections["c"]) == {1}
+        assert target.saved == {PARTITION: 1}
+        assert kafka.committed(SOURCE, "topic") == 1
 
 
 class TestDeadLetters:

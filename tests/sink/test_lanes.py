@@ -105,7 +105,7 @@ class Rig:
 
     def finish(self) -> None:
         deadline = time.monotonic() + PATIENCE_S
-        while not self.lanes.flush():
+        while not self.lanes.flush(60.0):
             self.lanes.check()
             assert time.monotonic() < deadline
         self.durable += self.lanes.take_written()
@@ -231,7 +231,7 @@ def test_lost_partitions_are_forgotten_in_every_lane_and_the_rest_lands() -> Non
 def test_a_bad_record_fails_the_task_and_the_rest_of_its_batch_lands() -> None:
     with lanes(3, errors__tolerance="none") as rig:
         rig.write(kafka_records(*(value(n) for n in range(30)), value(99, dim=5)))
-        wait_until(lambda: rig.lanes.flush() is not None and has_failed(rig))
+        wait_until(lambda: rig.lanes.flush(60.0) is not None and has_failed(rig))
         with pytest.raises(TaskFailed, match="Bad record"):
             rig.lanes.check()
         rig.lanes.close()

@@ -28,6 +28,8 @@ from headrace.sink.target import EmbeddedTarget
 CALL_TIMEOUT_S = 30.0
 # What a slow machine with two busy cores may need; nothing waits this long when it works.
 PATIENCE_S = 90.0
+# Half of what the client's queue holds.
+PRODUCED_AT_ONCE = 50_000
 
 KafkaPair = tuple[bytes | None, bytes | None]
 
@@ -52,8 +54,10 @@ def new_topic(bootstrap_servers: str, stem: str, partitions: int = 1) -> str:
 def produce(bootstrap_servers: str, topic: str, pairs: Iterable[KafkaPair]) -> None:
     """Produce key and value pairs, in order, and wait until all are acknowledged."""
     producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 20})
-    for kafka_key, value in pairs:
+    for number, (kafka_key, value) in enumerate(pairs):
         producer.produce(topic, value, kafka_key)
+        if number % PRODUCED_AT_ONCE == PRODUCED_AT_ONCE - 1:
+            assert producer.flush(CALL_TIMEOUT_S) == 0
     assert producer.flush(CALL_TIMEOUT_S) == 0
 
 
@@ -174,6 +178,11 @@ class HeadraceProcess:
         if command == "up":
             ports += ["--connect-port", "0"]
         return cls(data.with_suffix(".log"), command, "--data", data, *ports, *arguments)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     def wait_until_serving(self) -> None:
         """Return once the process has said that it serves."""

@@ -185,6 +185,12 @@ class ConnectorConfig:
         key = f"{CONSUMER_PREFIX}auto.offset.reset"
         return self.raw.get(key, "earliest") in {"latest", "largest", "end"}
 
+    @property
+    def max_poll_interval_ms(self) -> int:
+        """After how long without a poll the group takes a task for dead."""
+        key = f"{CONSUMER_PREFIX}max.poll.interval.ms"
+        return int(self.resolved(key) or 300_000)
+
     def consumer_settings(self, task: int) -> ClientSettings:
         """The settings of one task's consumer, secrets filled in: not to be shown.
 

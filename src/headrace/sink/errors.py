@@ -45,6 +45,7 @@ class Reason(StrEnum):
     INVALID_VECTOR = "invalid_vector"
     WRONG_VECTOR_DIMENSION = "wrong_vector_dimension"
     UNKNOWN_VECTOR_NAME = "unknown_vector_name"
+    TOO_LARGE = "too_large"
     REFUSED_BY_TARGET = "refused_by_target"
 
 
@@ -90,6 +91,12 @@ class TaskFailed(HeadraceError):
     """A task cannot go on until somebody acts; the text says what to do."""
 
     code = ErrorCode.INTERNAL
+
+
+class RequestTooLarge(HeadraceError):
+    """The target takes no request of this size; a smaller one it may take."""
+
+    code = ErrorCode.BAD_INPUT
 
 
 class Unauthenticated(HeadraceError):

@@ -34,8 +34,6 @@ logger = logging.getLogger(__name__)
 
 # One that is written, and one that is read and decoded meanwhile.
 _BATCHES_IN_HAND_MAX: Final = 2
-# Longer than any request may take by default; what takes longer is handed over unwritten.
-_FLUSH_TIMEOUT_S: Final = 60.0
 
 
 class _Doing(Enum):
@@ -154,10 +152,10 @@ class Lanes:
         if self._failure is not None:
             raise self._failure
 
-    def flush(self) -> bool:
+    def flush(self, timeout_s: float) -> bool:
         """Wait until all is written, or the target takes nothing; False if not all is."""
         with self._changed:
-            self._changed.wait_for(self._is_at_rest, _FLUSH_TIMEOUT_S)
+            self._changed.wait_for(self._is_at_rest, timeout_s)
             return all(one.is_written for _, pieces in self._in_hand for one in pieces)
 
     def drop(self, partitions: Collection[SourcePartition]) -> None:

@@ -29,7 +29,7 @@ from headrace.model.errors import (
     TimedOut,
     Unavailable,
 )
-from headrace.sink.errors import Unauthenticated
+from headrace.sink.errors import RequestTooLarge, Unauthenticated
 
 _BY_STATUS: Final[dict[int, type[HeadraceError]]] = {
     400: MalformedInput,
@@ -39,7 +39,7 @@ _BY_STATUS: Final[dict[int, type[HeadraceError]]] = {
     405: NotSupported,
     408: TimedOut,
     409: AlreadyExists,
-    413: MalformedInput,
+    413: RequestTooLarge,
     422: MalformedInput,
     507: NoSpace,
 }
@@ -49,9 +49,12 @@ _BY_GRPC_CODE: Final[dict[grpc.StatusCode, type[HeadraceError]]] = {
     grpc.StatusCode.PERMISSION_DENIED: Forbidden,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    # What Qdrant, and other servers in Rust, answer to a message that is too large.
+    grpc.StatusCode.OUT_OF_RANGE: RequestTooLarge,
     grpc.StatusCode.UNIMPLEMENTED: NotSupported,
     grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
 }
+_REFUSES_CLIENT: Final = (Unauthenticated, Forbidden)
 _BODY_CHARACTERS_MAX: Final = 300
 
 
@@ -82,7 +85,7 @@ def _from_response(error: UnexpectedResponse) -> HeadraceError:
     detail = _without_prefix(_response_text(error))
     if status == 429:
         return RateLimited(detail, 0)
-    return _BY_STATUS.get(status, Unavailable)(detail)
+    return _with_advice(_BY_STATUS.get(status, Unavailable), detail)
 
 
 def _from_rpc_error(error: grpc.RpcError) -> HeadraceError:
@@ -90,7 +93,16 @@ def _from_rpc_error(error: grpc.RpcError) -> HeadraceError:
     detail = _without_prefix(error.details() or code.name)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return RateLimited(detail, 0)
-    return _BY_GRPC_CODE.get(code, Unavailable)(detail)
+    return _with_advice(_BY_GRPC_CODE.get(code, Unavailable), detail)
+
+
+def _with_advice(kind: type[HeadraceError], detail: str) -> HeadraceError:
+    if kind in _REFUSES_CLIENT:
+        detail = (
+            f"{detail.rstrip('.')}. Set qdrant.api.key to a key that may write into the "
+            "collection, and restart the connector"
+        )
+    return kind(detail)
 
 
 def _response_text(error: UnexpectedResponse) -> str:

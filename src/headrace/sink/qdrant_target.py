@@ -6,13 +6,15 @@ applied when it returns. The server keeps no Kafka offsets, so writes may be rep
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import orjson
+from google.protobuf.message import Message
+from grpc import RpcError, StatusCode
 from qdrant_client import QdrantClient, grpc, models
 
 from headrace.model.collection_config import (
@@ -28,7 +30,7 @@ from headrace.model.points import PointStruct
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, Distance
 from headrace.sink.changes import WritableChange, runs
 from headrace.sink.config import ConnectorConfig
-from headrace.sink.errors import ConfigError
+from headrace.sink.errors import ConfigError, RequestTooLarge
 from headrace.sink.json_value import JsonValue
 from headrace.sink.partition_locks import PartitionLocks
 from headrace.sink.qdrant_errors import translated_errors
@@ -43,6 +45,8 @@ from headrace.sink.qdrant_wire import (
 from headrace.sink.refusals import find_refusals
 
 GRPC_PORT = 6334
+# The limit of a message where a server sets none itself.
+_GRPC_BYTES_MAX_LEAST = 4 * 2**20
 
 
 class _Transport(Protocol):
@@ -222,7 +226,7 @@ class _GrpcTransport:
         request = grpc.UpsertPoints(
             collection_name=collection_name, wait=True, points=[grpc_point(one) for one in points]
         )
-        self.client.grpc_points.Upsert(request, timeout=self._timeout_s)
+        self._send(self.client.grpc_points.Upsert, request)
 
     def delete(self, collection_name: str, ids: Sequence[PointId]) -> None:
         """See `_Transport`."""
@@ -232,7 +236,7 @@ class _GrpcTransport:
             wait=True,
             points=grpc.PointsSelector(points=selected),
         )
-        self.client.grpc_points.Delete(request, timeout=self._timeout_s)
+        self._send(self.client.grpc_points.Delete, request)
 
     def apply(self, collection_name: str, runs: Sequence[Sequence[WritableChange]]) -> None:
         """See `_Transport`."""
@@ -241,7 +245,18 @@ class _GrpcTransport:
             wait=True,
             operations=[grpc_operation(run) for run in runs],
         )
-        self.client.grpc_points.UpdateBatch(request, timeout=self._timeout_s)
+        self._send(self.client.grpc_points.UpdateBatch, request)
+
+    def _send(self, call: Callable[..., object], request: Message) -> None:
+        try:
+            call(request, timeout=self._timeout_s)
+        except RpcError as error:
+            # One code for two cases: too many requests, which says when to come again, and
+            # one that is too large, of which no server complains below gRPC's own limit.
+            is_exhausted = error.code() is StatusCode.RESOURCE_EXHAUSTED
+            if is_exhausted and request.ByteSize() > _GRPC_BYTES_MAX_LEAST:
+                raise RequestTooLarge(str(error.details())) from None
+            raise
 
 
 class _RestTransport:

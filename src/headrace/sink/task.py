@@ -39,6 +39,11 @@ _LAG_INTERVAL_S: Final = 0.05
 _FILL: Final = 0.75
 # How often a task finds no room before it pauses: a pause throws away what was fetched.
 _FULL_TURNS_MAX: Final = 10
+# For how long partitions that leave wait for what is being written: longer than any request
+# may take by default, and never so long that the group takes the task for dead. What takes
+# longer is handed over unwritten.
+_FLUSH_TIMEOUT_S: Final = 60.0
+_FLUSH_SHARE: Final = 0.3
 
 
 class TaskState(StrEnum):
@@ -225,8 +230,10 @@ class SinkTask:
         lanes = self._lanes
         if lanes is None or self.state is TaskState.FAILED or self._stopping.is_set():
             return
+        interval_s = self._config.max_poll_interval_ms / 1000
+        deadline = time.monotonic() + min(_FLUSH_TIMEOUT_S, _FLUSH_SHARE * interval_s)
         try:
-            while lanes.flush():
+            while lanes.flush(max(0.0, deadline - time.monotonic())):
                 self._note_written(self._source, lanes)
                 if self._decoding is not None:
                     return

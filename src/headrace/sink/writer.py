@@ -28,7 +28,15 @@ from headrace.sink.auto_create import infer_collection_config
 from headrace.sink.batch import Batch, Entry, Fold, Refusal, first_part, fold
 from headrace.sink.changes import Delete, Merge, Upsert, content_of
 from headrace.sink.config import ConnectorConfig
-from headrace.sink.errors import FailureClass, Reason, RecordError, TaskFailed, failure_class
+from headrace.sink.errors import (
+    FailureClass,
+    Reason,
+    RecordError,
+    RequestTooLarge,
+    TaskFailed,
+    failure_class,
+)
+from headrace.sink.kafka_record import KafkaRecord
 from headrace.sink.partition_locks import guard_of, stripe_of
 from headrace.sink.progress import TaskCounters
 from headrace.sink.request_size import RequestSize
@@ -314,7 +322,7 @@ class BatchWriter:
             one for one in batch.entries[name] if id(one.kafka_record) not in errors
         ]
         batch.refusals += [
-            Refusal(kafka_record, _as_record_error(error))
+            Refusal(kafka_record, _as_record_error(error, kafka_record))
             for kafka_record, error in errors.values()
         ]
         self._settle_refusals(batch)
@@ -397,10 +405,13 @@ def _source_offsets(batch: Batch) -> list[SourceOffset]:
     return [SourceOffset(*item) for item in batch.next_offsets.items()]
 
 
-def _as_record_error(error: HeadraceError) -> RecordError:
+def _as_record_error(error: HeadraceError, kafka_record: KafkaRecord) -> RecordError:
     if isinstance(error, RecordError):
         return error
     match error:
+        case RequestTooLarge():
+            size = f"The record's key and value have {kafka_record.bytes_count} bytes"
+            return RecordError(f"{error.message.rstrip('.')}. {size}", Reason.TOO_LARGE)
         case WrongVectorDimension():
             reason = Reason.WRONG_VECTOR_DIMENSION
         case UnknownVectorName():
