@@ -1,13 +1,14 @@
-"""Many random payload operations, with filtered reads beside them.
+"""Many random payload operations, with filtered searches beside them.
 
-Readers check what they find against the payloads of the very view they read. Afterwards
-every payload index must equal one that is built from scratch.
+Readers check what they find against the payloads of the very view they read, while
+checkpoints, compactions and a restart come between. Afterwards every payload index must
+equal one that is built from scratch.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ import pytest
 from headrace.engine.collection.collection import Collection
 from headrace.engine.engine import Engine
 from headrace.engine.query.counts import indexed_points_count
+from headrace.engine.query.execute import QueryContext, run_query
 from headrace.engine.query.facet import run_facet
 from headrace.engine.query.mask import passing_set
 from headrace.engine.query.order import order_rows
@@ -62,11 +64,15 @@ from headrace.model.operations import (
     WriteBatch,
 )
 from headrace.model.points import PointStruct
-from headrace.model.queries import Facet, OrderBy
+from headrace.model.queries import Facet, Nearest, OrderBy, Query
 from headrace.model.upserts import build_upsert
 from headrace.model.vectors import Distance
 
-CONFIG = CollectionConfig(vectors={"": VectorParams(2, Distance.DOT)})
+CONFIG = CollectionConfig(
+    vectors={"": VectorParams(2, Distance.DOT)},
+    optimizers_config={"vacuum_min_vector_number": 500},
+)
+COLLECTION = "headrace.engine.collection.collection"
 POINT_COUNT = 400
 VECTOR = np.ones(2, dtype=np.float32)
 FIELDS = {
@@ -205,8 +211,16 @@ def read_until(stop: threading.Event, collection: Collection, seed: int) -> int:
         expected = evaluate_rows(filter, view, sample)
         assert found.contains(sample).tolist() == expected.tolist(), filter
         assert not found.count or view.live[found.rows].all()
+        query = Query(Nearest(VECTOR), filter=filter, limit=POINT_COUNT)
+        nearest = run_query(QueryContext("c", CONFIG, view, find_no_view), query)
+        ids = view.segment.row_ids.get_many(found.rows)
+        assert sorted(point.record.id for point in nearest) == sorted(ids), filter
         checked += 1
     return checked
+
+
+def find_no_view(name: str) -> Any:
+    raise NotFound(name)
 
 
 def assert_indexes_equal_a_rebuild(view: View) -> None:
@@ -230,17 +244,24 @@ def assert_indexes_equal_a_rebuild(view: View) -> None:
             assert ordered[0] == ordered[1]
 
 
-@pytest.fixture
-def collection(tmp_path: Path) -> Iterator[Collection]:
-    engine = Engine.open(tmp_path)
+def run_storm(directory: Path, operations_count: int) -> None:
+    """Half of the operations before a restart, half after it."""
+    storm, random = Storm(1), Random(2)
+    engine = Engine.open(directory)
     engine.create_collection("c", CONFIG)
-    yield engine.collection("c")
+    engine.collection("c").write(WriteBatch(storm.first_batch()))
+    for _ in range(2):
+        write_beside_readers(engine.collection("c"), storm, random, operations_count // 2)
+        assert_indexes_equal_a_rebuild(engine.collection("c").view)
+        engine.close()
+        engine = Engine.open(directory)
+    assert_indexes_equal_a_rebuild(engine.collection("c").view)
     engine.close()
 
 
-def run_storm(collection: Collection, operations_count: int) -> None:
-    storm, random = Storm(1), Random(2)
-    collection.write(WriteBatch(storm.first_batch()))
+def write_beside_readers(
+    collection: Collection, storm: Storm, random: Random, operations_count: int
+) -> None:
     written = 0
     stop = threading.Event()
     with ThreadPoolExecutor(2) as pool:
@@ -258,7 +279,6 @@ def run_storm(collection: Collection, operations_count: int) -> None:
         finally:
             stop.set()
         assert all(reader.result(timeout=60) for reader in readers)
-    assert_indexes_equal_a_rebuild(collection.view)
 
 
 def change_an_index(collection: Collection, random: Random) -> None:
@@ -271,11 +291,17 @@ def change_an_index(collection: Collection, random: Random) -> None:
     collection.write(WriteBatch([changed]))
 
 
-def test_indexes_stay_right_through_a_storm_of_payload_operations(collection: Collection) -> None:
-    run_storm(collection, 2_000)
+@pytest.fixture(autouse=True)
+def much_background_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(f"{COLLECTION}._CHECKPOINT_WAL_BYTES", 300_000)
+    monkeypatch.setattr(f"{COLLECTION}._COMPACTION_PAUSE", 1.0)
+
+
+def test_indexes_stay_right_through_a_storm_of_payload_operations(tmp_path: Path) -> None:
+    run_storm(tmp_path, 2_000)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_indexes_stay_right_through_a_hundred_thousand_operations(collection: Collection) -> None:
-    run_storm(collection, 100_000)
+def test_indexes_stay_right_through_a_hundred_thousand_operations(tmp_path: Path) -> None:
+    run_storm(tmp_path, 100_000)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import numpy as np
+
+from headrace.engine.payload_index.row_set_cache import RowSetCache
+from headrace.engine.vectors.row_set import RowSet
+
+ROW_COUNT = 1000
+
+
+def some_rows(first: int) -> RowSet:
+    return RowSet.of_rows(np.array([first], dtype=np.int64), ROW_COUNT)
+
+
+def test_a_set_is_found_under_its_key_alone() -> None:
+    cache = RowSetCache()
+    rows = some_rows(1)
+    cache.put(b"a", rows)
+    assert cache.get(b"a") is rows
+    assert cache.get(b"b") is None
+
+
+def test_the_sets_not_asked_for_longest_make_room() -> None:
+    # Each takes about a thousand bytes, should its mask be made.
+    cache = RowSetCache(bytes_max=3 * ROW_COUNT + 100)
+    for first in range(3):
+        cache.put(b"%d" % first, some_rows(first))
+    assert cache.get(b"0") is not None
+    cache.put(b"3", some_rows(3))
+    assert [cache.get(b"%d" % first) is not None for first in range(4)] == [
+        *(True, False, True, True),
+    ]
+
+
+def test_a_set_larger_than_the_bound_stays_until_another_comes() -> None:
+    cache = RowSetCache(bytes_max=10)
+    cache.put(b"a", some_rows(1))
+    assert cache.get(b"a") is not None
+    cache.put(b"b", some_rows(2))
+    assert cache.get(b"a") is None
+    assert cache.get(b"b") is not None
