@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import orjson
+
+from headrace.engine.engine import Engine
 from headrace.engine.payload_index.part_key import PartKey, PartKind
 from headrace.engine.payload_index.transient_memory import TransientColumn, TransientMemory
+from headrace.model.collection_config import CollectionConfig
+from headrace.model.filters import FieldCondition, Filter, MatchValue
+from headrace.model.operations import WriteBatch
+from headrace.model.points import PointStruct
+from headrace.model.upserts import build_upsert
 
 
 class Owner:
@@ -54,3 +64,24 @@ def test_an_owner_that_is_gone_counts_no_more() -> None:
     assert memory.nbytes == 40
     del owner
     assert memory.nbytes == 0
+
+
+def test_the_collections_of_an_engine_share_its_bound(tmp_path: Path) -> None:
+    config = CollectionConfig(vectors={})
+    engine = Engine.open(tmp_path, transient_bytes_max=300_000)
+    points = [
+        PointStruct(n, {}, orjson.dumps({f"f{i}": f"{n % 50}" for i in range(5)}))
+        for n in range(1000)
+    ]
+    for name in ("a", "b"):
+        engine.create_collection(name, config)
+        engine.collection(name).write(WriteBatch([build_upsert(points, config)]))
+    taken: list[int] = []
+    for field in range(5):
+        for name in ("a", "b"):
+            filter = Filter(must=(FieldCondition(f"f{field}", match=MatchValue("7")),))
+            assert engine.collection(name).count(filter) == 20
+            taken.append(engine._transient_memory.nbytes)
+    engine.close()
+    assert max(taken) <= 300_000
+    assert taken[-1] > taken[0], "columns of both are kept as long as there is room"

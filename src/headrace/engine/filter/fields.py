@@ -105,10 +105,11 @@ def _passes_by_payload(condition: FieldCondition, values: Sequence[JsonValue]) -
 
 def _count_passes(bounds: ValuesCount, values: Sequence[JsonValue]) -> bool:
     """A missing field counts as 0; of several values at a path, any may pass."""
-    return any(is_within(_count(value), bounds) for value in values or [None])
+    return any(is_within(values_count(value), bounds) for value in values or [None])
 
 
-def _count(value: JsonValue) -> int:
+def values_count(value: JsonValue) -> int:
+    """How many values a value at a path is: the length of an array, none for null."""
     if value is None:
         return 0
     return len(value) if isinstance(value, list) else 1

@@ -9,7 +9,6 @@ says which operators each index answers and how; payload indexes must agree with
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from uuid import UUID
 
 import msgspec
@@ -17,9 +16,8 @@ import msgspec
 from headrace.engine.filter.geo import GeoShape, geo_of, is_on_earth, shape_contains
 from headrace.engine.filter.text import (
     FullTextMatch,
-    TextPipeline,
     full_text_matches,
-    text_pipeline,
+    pipeline_of,
 )
 from headrace.engine.filter.values import Operator, float_of, is_within, value_matches
 from headrace.engine.payload.paths import JsonValue
@@ -103,7 +101,7 @@ def full_text_answer(
     operator: FullTextMatch, texts: Sequence[str], schema: PayloadFieldSchema
 ) -> bool:
     """Whether texts match as the text index with this schema answers it."""
-    return full_text_matches(operator, texts, _pipeline(msgspec.json.encode(schema.params)))
+    return full_text_matches(operator, texts, pipeline_of(msgspec.json.encode(schema.params)))
 
 
 def indexed_value(value: JsonValue, data_type: PayloadFieldType) -> IndexedValue | None:
@@ -160,8 +158,3 @@ def _match_answer(operator: MatchValue | MatchAny | MatchExcept, value: IndexedV
 
 def _geo_answer(shape: GeoShape, place: IndexedValue) -> bool:
     return isinstance(place, Geo) and shape_contains(shape, place)
-
-
-@lru_cache(maxsize=64)
-def _pipeline(params_json: bytes) -> TextPipeline:
-    return text_pipeline(msgspec.json.decode(params_json))

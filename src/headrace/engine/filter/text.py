@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -169,6 +170,12 @@ def text_pipeline(params: dict[str, Any] | None) -> TextPipeline:
         stop_words=_stop_words(options.stopwords, lowercase),
         stemmer=_stemmer(options.stemmer),
     )
+
+
+@lru_cache(maxsize=64)
+def pipeline_of(params_json: bytes) -> TextPipeline:
+    """`text_pipeline` of parameters in JSON, made once."""
+    return text_pipeline(msgspec.json.decode(params_json))
 
 
 def full_text_matches(

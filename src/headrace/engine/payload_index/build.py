@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
 import numpy as np
 
+from headrace.engine.filter.fields import values_count
 from headrace.engine.filter.geo import geo_of
 from headrace.engine.filter.indexed import indexed_value
-from headrace.engine.filter.text import TextPipeline, text_pipeline
+from headrace.engine.filter.text import pipeline_of
 from headrace.engine.payload.paths import JsonValue, values_at
 from headrace.engine.payload_index.documents import member_reader
 from headrace.engine.payload_index.elements import Elements, ElementsBuilder
@@ -58,12 +58,6 @@ def build_parts(
         row_count += len(chunk)
         tell(row_count)
     return points.finish()
-
-
-@lru_cache(maxsize=64)
-def pipeline_of(params: bytes) -> TextPipeline:
-    """The text pipeline of a part key's params."""
-    return text_pipeline(msgspec.json.decode(params))
 
 
 class _Builder(Protocol):
@@ -299,13 +293,7 @@ def _datetimes(leaves: Leaves) -> list[tuple[Sequence[int], Sequence[int]]]:
 
 def _counts(leaves: Leaves) -> list[tuple[Sequence[int], Sequence[int]]]:
     """How many values there are: 0 where there is none, one count for each value at a path."""
-    counts = [_count(value) for value in leaves.values]
+    counts = [values_count(value) for value in leaves.values]
     everywhere = range(leaves.first_row, leaves.first_row + leaves.row_count)
     missing = sorted(set(everywhere).difference(leaves.value_rows))
     return [(leaves.value_rows, counts), (missing, [0] * len(missing))]
-
-
-def _count(value: JsonValue) -> int:
-    if value is None:
-        return 0
-    return len(value) if isinstance(value, list) else 1

@@ -16,9 +16,8 @@ from headrace.engine.filter.evaluate import Schema
 from headrace.engine.filter.fields import operators_of
 from headrace.engine.filter.geo import GeoShape
 from headrace.engine.filter.indexed import index_serves
-from headrace.engine.filter.text import FullTextMatch
+from headrace.engine.filter.text import FullTextMatch, pipeline_of
 from headrace.engine.filter.values import Operator
-from headrace.engine.payload_index.build import pipeline_of
 from headrace.engine.payload_index.found import AllOf, AnyOf, AtLeast, Found, Not
 from headrace.engine.payload_index.numbers import Numbers
 from headrace.engine.payload_index.part_key import POINTS, PartKey, PartKind, Space
