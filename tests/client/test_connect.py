@@ -112,6 +112,19 @@ def test_grpc_stubs_are_refused(client: QdrantClient) -> None:
             getattr(client, name)
 
 
+def test_the_raw_calls_of_the_client_work_too(client: QdrantClient) -> None:
+    assert client.http.collections_api.get_collections().result is not None
+    assert "check_compatibility" in client.init_options
+
+    async def names() -> object:
+        one = headrace.connect_async(":memory:")
+        answer = await one.http.collections_api.get_collections()
+        await one.close()
+        return answer.result
+
+    assert asyncio.run(names()) is not None
+
+
 def test_a_proxy_in_the_environment_comes_not_between() -> None:
     with patch.dict(os.environ, {"HTTP_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "socks5://x"}):
         client = headrace.connect(":memory:")

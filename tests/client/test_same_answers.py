@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib.util
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from qdrant_client import QdrantClient
+from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 import headrace
@@ -56,6 +60,47 @@ def test_the_async_client_has_the_same_answers(
     assert async_answers[number] == embedded_answers[number]
 
 
+# What is asked of the store by no other call, and where it is tested.
+BESIDE_THE_SCENARIO = {
+    "close": "test_connect.py",
+    "migrate": "test_connect.py",
+    "grpc_collections": "test_connect.py",
+    "grpc_points": "test_connect.py",
+    "http": "test_connect.py",
+    "init_options": "test_connect.py",
+}
+# What says something of FastEmbed's models, without the store; an extra of the client.
+OF_FASTEMBED = {
+    "get_embedding_size": ("BAAI/bge-small-en",),
+    "list_image_models": (),
+    "list_late_interaction_multimodal_models": (),
+    "list_late_interaction_text_models": (),
+    "list_sparse_models": (),
+    "list_text_models": (),
+}
+
+
 def test_the_scenario_calls_every_method_of_the_client() -> None:
     methods = {name for name, _ in vars(QdrantBase).items() if not name.startswith("_")}
     assert methods - {one.method for one in STEPS} == {"close", "migrate"}
+
+
+@pytest.mark.parametrize("kind", [QdrantClient, AsyncQdrantClient])
+def test_every_public_name_of_the_client_is_tried(kind: type) -> None:
+    names = {name for name in dir(kind) if not name.startswith("_")} - {"DEFAULT_BATCH_SIZE"}
+    tried = {one.method for one in STEPS} | set(BESIDE_THE_SCENARIO) | set(OF_FASTEMBED)
+    assert names == tried
+    for name, file in BESIDE_THE_SCENARIO.items():
+        assert re.search(rf"\b{name}\b", (Path(__file__).parent / file).read_text())
+
+
+@pytest.mark.parametrize("name", OF_FASTEMBED)
+def test_what_needs_fastembed_works_or_says_so(name: str) -> None:
+    client = headrace.connect(":memory:")
+    method = getattr(client, name)
+    if importlib.util.find_spec("fastembed") is not None:
+        assert method(*OF_FASTEMBED[name])
+    else:
+        with contextlib.suppress(ImportError):
+            assert method(*OF_FASTEMBED[name]) == {}
+    client.close()

@@ -1,6 +1,7 @@
 """What a data directory holds after a kill or a power loss at any of its file operations.
 
-A run of writes, checkpoints, compactions and restarts is recorded; then the directory is
+A run of writes, checkpoints, seals and merges of graphs, compactions and restarts is recorded;
+then the directory is
 rebuilt as the crash would have left it, opened, and compared with the states that the run
 went through: it must show one of them, no older than the last that was acknowledged.
 """
@@ -12,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -87,6 +89,17 @@ def state_of(collection: Collection) -> State:
     return {"points": points, "taken": taken}
 
 
+def seal(engine: Engine, collection: Collection) -> None:
+    """Give all rows a graph: the first time a new one, later those there are, merged."""
+    for store in collection.view.indexed_stores().values():
+        kept = store.settings
+        store.settings = msgspec.structs.replace(kept, rows_min=2)
+        store.published(collection.view.live)
+        assert engine._builder.wait_until_idle(60)
+        assert store.build_error is None
+        store.settings = kept
+
+
 class RecordedRun:
     """A run against recorded operations.
 
@@ -94,6 +107,7 @@ class RecordedRun:
         ops: all operations, in order.
         created_after: after how many of them the collection was acknowledged.
         states: (how many operations were done when it was acknowledged, the state).
+        graph_files: the names under which graphs were written.
     """
 
     def __init__(self, directory: Path, rng: random.Random, steps: int) -> None:
@@ -107,12 +121,16 @@ class RecordedRun:
         self.states: list[tuple[int, State]] = [(self.created_after, {"points": {}, "taken": 0})]
         for step in range(1, steps + 1):
             collection = engine.collection("c")
-            match rng.choices(["write", "checkpoint", "compact", "reopen"], [12, 3, 1, 1])[0]:
+            steps_of_run = ["write", "checkpoint", "seal", "compact", "reopen"]
+            match rng.choices(steps_of_run, [12, 3, 2, 1, 1])[0]:
                 case "write":
                     offsets = [SourceOffset(PARTITION, step)]
                     collection.write(WriteBatch(self._operations(collection, rng), offsets))
                     self.states.append((len(recorder.log), state_of(collection)))
                 case "checkpoint":
+                    collection.checkpoint()
+                case "seal":
+                    seal(engine, collection)
                     collection.checkpoint()
                 case "compact":
                     collection._compact()
@@ -122,6 +140,7 @@ class RecordedRun:
                     engine = Engine.open(directory, recorder)
         engine.close()
         self.ops = recorder.log
+        self.graph_files = {op.path for op in self.ops if op.path.name.endswith("-graph.data")}
 
     def _operations(self, collection: Collection, rng: random.Random) -> list[Operation]:
         ids = rng.sample(range(IDS), 4)
@@ -149,6 +168,7 @@ class RecordedRun:
 
 def test_a_kill_at_any_operation_leaves_a_whole_state(tmp_path: Path) -> None:
     run = RecordedRun(tmp_path / "run", random.Random(5), steps=30)
+    assert len(run.graph_files) > 2
     for ops_count in range(len(run.ops) + 1):
         directory = tmp_path / "killed"
         disk_after_kill(run.ops[:ops_count], run.directory, directory)
@@ -165,6 +185,7 @@ def lose_power(run: RecordedRun, ops_count: int, directory: Path, rng: random.Ra
 def test_a_power_loss_at_any_operation_leaves_a_whole_state(tmp_path: Path) -> None:
     rng = random.Random(6)
     run = RecordedRun(tmp_path / "run", rng, steps=30)
+    assert len(run.graph_files) > 2
     for ops_count in range(len(run.ops) + 1):
         lose_power(run, ops_count, tmp_path / "lost", rng)
 

@@ -16,7 +16,7 @@ import pytest
 
 from headrace.engine.engine import Engine
 from headrace.engine.snapshot.archive import ArchiveReader
-from tests.crash.test_engine_crash import CONFIG, State, state_of
+from tests.crash.test_engine_crash import CONFIG, State, seal, state_of
 from tests.engine.snapshot.collections import fill
 from tests.engine.storage.faulty_file_ops import FaultyFileOps
 from tests.engine.storage.simulated_disk import (
@@ -45,6 +45,7 @@ class RecordedSnapshots:
         collection = engine.collection("c")
         self.states: list[tuple[int, State]] = []
         fill(collection, 1, points=12)
+        seal(engine, collection)
         self.states.append((len(recorder.log), state_of(collection)))
         first = engine.snapshots.find("c", engine.create_snapshot("c").name)
         fill(collection, 2, points=12)

@@ -61,15 +61,23 @@ class SharedStore:
             UsedAfterFork: this process is a fork of the one that opened it.
             Unavailable: it is closed.
         """
-        if self._pid != os.getpid():
-            raise UsedAfterFork(str(self._directory), self._pid)
+        self._check_owner()
         service = self._service
         if service is None:
             raise Unavailable(f"The data directory {self._directory} is closed")
         return service
 
+    def _check_owner(self) -> None:
+        if self._pid != os.getpid():
+            raise UsedAfterFork(str(self._directory), self._pid)
+
     def submit(self, work: Callable[[], _T]) -> Future[_T]:
-        """Run something on a thread of the store."""
+        """Run something on a thread of the store.
+
+        Raises:
+            UsedAfterFork: this process is a fork: the threads are its parent's.
+        """
+        self._check_owner()
         if self._threads is None:
             with self._starting:
                 if self._threads is None:

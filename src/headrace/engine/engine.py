@@ -14,8 +14,10 @@ gone; what a crash left half-made is removed at the next open.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -79,6 +81,9 @@ _REPLACED_PREFIX = ".replaced-"
 class Engine:
     """An opened data directory and its collections; thread-safe. Use `Engine.open`.
 
+    A forked child has no threads and no lock of its parent's engine, so in the child it is
+    closed: every call is refused, none waits, and nothing of it reaches a file.
+
     Attributes:
         snapshots: the snapshots that are kept in the directory.
     """
@@ -103,8 +108,10 @@ class Engine:
         self._snapshotting = threading.Lock()
         self._is_stopping = False
         self._closed = False
+        self._owner_pid = os.getpid()
         self._positions: dict[SourcePartition, int] = {}
         self._aliases = Aliases(directory / "aliases.doc", ops)
+        _engines.add(self)
 
     @classmethod
     def open(
@@ -308,6 +315,7 @@ class Engine:
         try:
             return self._collections[self._aliases.resolve(name)]
         except KeyError:
+            self._check_not_forked()
             raise collection_not_found(name) from None
 
     def has_collection(self, name: str) -> bool:
@@ -391,7 +399,23 @@ class Engine:
     def _positions_path(self) -> Path:
         return self._directory / "source_positions.doc"
 
+    def _forget_in_child(self) -> None:
+        """Close without waiting for threads and locks, which stayed with the parent."""
+        self._changing, self._snapshotting = threading.Lock(), threading.Lock()
+        self._is_stopping = self._closed = True
+        for collection in self._collections.values():
+            collection.forget_in_child()
+        self._collections = {}
+
+    def _check_not_forked(self) -> None:
+        if self._owner_pid != os.getpid():
+            raise Unavailable(
+                f"{self._directory} was opened by process {self._owner_pid}, of which this "
+                "process is a fork"
+            )
+
     def _check_open(self) -> None:
+        self._check_not_forked()
         if self._closed:
             raise Unavailable("The data directory is closed")
         self.check_writable()
@@ -406,6 +430,7 @@ class Engine:
             raise Forbidden(f"{self._directory} is open for reading only: write through its owner")
 
     def _check_running(self) -> None:
+        self._check_not_forked()
         if self._is_stopping:
             raise Unavailable("The data directory is being closed")
         self.check_writable()
@@ -557,3 +582,12 @@ def _check_same_vectors(existing: CollectionConfig, restored: CollectionConfig) 
                 "Snapshot is not compatible with existing collection: "
                 f"Collection {what}: {old} Snapshot {what}: {new}"
             )
+
+
+def _forget_engines_in_child() -> None:
+    for engine in list(_engines):
+        engine._forget_in_child()
+
+
+_engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+os.register_at_fork(after_in_child=_forget_engines_in_child)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from headrace.engine.collection.apply import apply_operation
-from headrace.engine.collection.maintenance import Maintenance
+from headrace.engine.collection.maintenance import Maintenance, give_free_memory_back
 from headrace.engine.collection.prepare import prepare_batch
 from headrace.engine.payload_index.index import BuildProgress
 from headrace.engine.payload_index.transient_memory import TransientMemory
@@ -188,6 +188,13 @@ class Collection:
                 self._closed = True
                 self._wal.close()
 
+    def forget_in_child(self) -> None:
+        """In a forked child: refuse every write, whatever the parent's threads held."""
+        self._write_lock, self._queue_lock = threading.Lock(), threading.Lock()
+        self._checkpoint_lock = threading.RLock()
+        self._queue = []
+        self._closed = True
+
     # Writing
 
     def write(self, batch: WriteBatch) -> int:
@@ -326,6 +333,7 @@ class Collection:
             compacts = self._is_sparse()
             if compacts:
                 self._compact()
+                give_free_memory_back()
             if compacts or self._needs_checkpoint():
                 self.checkpoint()
             self._maintained_after = 0.0

@@ -7,14 +7,12 @@ asked for, so opening a collection copies none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, overload
+from typing import NamedTuple
 
 import numpy as np
 
-from headrace.engine.payload.store import CHUNK_ROWS, PayloadChunk, PayloadTable
-from headrace.model.operations import PayloadJson
-from headrace.model.vectors import Rows
+from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk, PayloadChunk
+from headrace.engine.payload.store import PayloadTable
 
 GROUP_CHUNKS = 64
 GROUP_ROWS = GROUP_CHUNKS * CHUNK_ROWS
@@ -65,28 +63,6 @@ def mapped_chunks(content: memoryview, row_count: int) -> list[PayloadChunk]:
     bounds = np.frombuffer(content, dtype="<u8", count=row_count + 1).astype(np.int64)
     payloads = content[8 * (row_count + 1) :]
     return [
-        _MappedChunk(bounds[begin : min(begin + CHUNK_ROWS, row_count) + 1], payloads)
+        PackedChunk(bounds[begin : min(begin + CHUNK_ROWS, row_count) + 1], payloads)
         for begin in range(0, row_count, CHUNK_ROWS)
     ]
-
-
-class _MappedChunk(Sequence[PayloadJson]):
-    """Payloads that stay in their file until they are asked for."""
-
-    __slots__ = ("_bounds", "_payloads")
-
-    def __init__(self, bounds: Rows, payloads: memoryview) -> None:
-        self._bounds = bounds
-        self._payloads = payloads
-
-    def __len__(self) -> int:
-        return len(self._bounds) - 1
-
-    @overload
-    def __getitem__(self, place: int) -> PayloadJson: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[PayloadJson]: ...
-    def __getitem__(self, place: int | slice) -> PayloadJson | list[PayloadJson]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        return bytes(self._payloads[self._bounds[place] : self._bounds[place + 1]])

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk, PayloadChunk
 from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
 
-CHUNK_ROWS = 1024
-
-# A list while it is written; a mapped stretch of a file may stand for a full one.
-PayloadChunk = Sequence[PayloadJson]
 PayloadTable = list[PayloadChunk]
 
 
@@ -43,6 +40,9 @@ class PayloadStore:
             self._growing_chunk.extend(map(_trimmed, taken))
             self._row_count += len(taken)
             position += len(taken)
+            if self._row_count % CHUNK_ROWS == 0:
+                self._own_table()[-1] = PackedChunk.of(self._growing_chunk)
+                self._owned_chunks.discard(len(self._table) - 1)
 
     def replace(self, row: int, payload: PayloadJson) -> None:
         """Change the payload of one row; tables taken by `snapshot` keep the old one."""

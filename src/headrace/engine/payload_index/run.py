@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from headrace.engine.payload.store import CHUNK_ROWS, PayloadTable, payloads_at
+from headrace.engine.payload.chunk import CHUNK_ROWS
+from headrace.engine.payload.store import PayloadTable, payloads_at
 from headrace.engine.payload_index.build import Part, build_parts
 from headrace.engine.payload_index.documents import CHUNK_DOCUMENTS
 from headrace.engine.payload_index.part_key import PartKey, elements_keys

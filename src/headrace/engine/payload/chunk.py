@@ -1,0 +1,58 @@
+"""How are the payloads of a thousand rows kept?
+
+A list while rows are added to it or changed. A full chunk is packed: all its payloads are one
+piece of memory, or a stretch of a mapped file. That takes no object a payload, and goes back
+to the system as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import overload
+
+import numpy as np
+
+from headrace.model.operations import PayloadJson
+from headrace.model.vectors import Rows
+
+CHUNK_ROWS = 1024
+
+PayloadChunk = Sequence[PayloadJson]
+
+
+class PackedChunk(Sequence[PayloadJson]):
+    """Payloads one behind the other; immutable. An item is made when it is asked for.
+
+    Args:
+        bounds: shape (payloads + 1,), int64: where each payload begins, and the last one ends.
+        payloads: what the bounds count in.
+    """
+
+    __slots__ = ("_bounds", "_payloads")
+
+    def __init__(self, bounds: Rows, payloads: memoryview) -> None:
+        self._bounds = bounds
+        self._payloads = payloads
+
+    @classmethod
+    def of(cls, payloads: Sequence[PayloadJson]) -> PackedChunk:
+        """A copy of these payloads."""
+        bounds = np.zeros(len(payloads) + 1, dtype=np.int64)
+        np.cumsum([len(payload) for payload in payloads], out=bounds[1:])
+        return cls(bounds, memoryview(b"".join(payloads)))
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> PayloadJson: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[PayloadJson]: ...
+    def __getitem__(self, place: int | slice) -> PayloadJson | list[PayloadJson]:
+        if isinstance(place, slice):
+            begin, end, _ = place.indices(len(self))
+            bounds = self._bounds[begin : max(begin, end) + 1].tolist()
+            return [bytes(self._payloads[first:last]) for first, last in pairwise(bounds)]
+        begin, end = self._bounds.item(place), self._bounds.item(place + 1)
+        return bytes(self._payloads[begin:end])
