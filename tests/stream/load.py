@@ -111,11 +111,15 @@ def wait_until_more_is_written(client: QdrantClient, collection_name: str, writt
 
 
 def wait_until_folded(
-    client: QdrantClient, bootstrap_servers: str, topic: str, collection_name: str
+    client: QdrantClient,
+    bootstrap_servers: str,
+    topic: str,
+    collection_name: str,
+    patience_s: float = PATIENCE_S,
 ) -> None:
     """Return once the collection is the fold of the topic, which nobody writes to any more."""
     expected = fold(bootstrap_servers, topic)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience_s
     while (found := all_points(client, collection_name)) != expected:
         assert time.monotonic() < deadline, _difference(found, expected)
         time.sleep(0.1)

@@ -109,7 +109,8 @@ def test_an_outage_of_the_server_costs_nothing_and_ends_by_itself(
         offset__flush__interval__ms="100",
         qdrant__request__timeout__ms="5000",
         # Far less than the long outage: waiting must not cost the membership.
-        consumer__override__max__poll__interval__ms="6000",
+        consumer__override__session__timeout__ms="10000",
+        consumer__override__max__poll__interval__ms="10000",
     )
     configs = [
         ConnectorConfig.from_mapping({**settings, key: url})

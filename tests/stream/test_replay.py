@@ -27,6 +27,7 @@ from tests.stream.load import (
 
 PARTITIONS = 4
 TOMBSTONE_SHARE = 0.2
+PATIENCE_S = 600.0
 # The second is the full size of the fault table's row.
 RECORDS = [3_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(1_800)])]
 
@@ -69,7 +70,7 @@ def test_a_replay_into_a_fresh_collection_has_the_same_content_by_every_path(
             )
             settings["name"] = name + topic
             with running_sink(settings, target, serving):
-                wait_until_folded(client, kafka_bootstrap_servers, topic, name)
+                wait_until_folded(client, kafka_bootstrap_servers, topic, name, PATIENCE_S)
             hashes[name] = content_hash(client, name)
             client.delete_collection(name)
     print(hashes)

@@ -124,6 +124,9 @@ class DeadLetterQueue:
                 self._producer.purge()
                 raise Interrupted
             self._producer.flush(_FLUSH_SLICE_S)
+        if failures and is_interrupted():
+            # Another lane that gave up has purged the producer of this one's records, too.
+            raise Interrupted
         if failures:
             raise self._unwritable(failures[0].str())
 

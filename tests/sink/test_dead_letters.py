@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from headrace.sink.batch import Refusal
+from headrace.sink.config import ConnectorConfig
+from headrace.sink.dead_letters import DeadLetterQueue, DeadLettersUnwritable, Interrupted
+from headrace.sink.errors import Reason, RecordError
+from tests.sink import mock_kafka
+from tests.sink.mock_kafka import MockKafka
+from tests.sink.records import kafka_records
+
+PATIENCE_S = 60.0
+
+
+def queue_of(kafka: MockKafka) -> DeadLetterQueue:
+    raw = {"name": "test", "topics": "topic", "bootstrap.servers": kafka.bootstrap_servers}
+    config = ConnectorConfig.from_mapping(raw)
+    return DeadLetterQueue("dead", config.errors, config.producer_settings(0), "test", 0)
+
+
+def refusals_of(*values: bytes) -> list[Refusal]:
+    error = RecordError("told to", Reason.INVALID_ID)
+    return [Refusal(one, error) for one in kafka_records(*values)]
+
+
+def test_lanes_that_give_up_together_are_all_interrupted(kafka: MockKafka) -> None:
+    kafka.create_topic("dead")
+    subject = queue_of(kafka)
+    subject.write(refusals_of(b"first"), lambda: False)
+    kafka.set_down()
+    must_end = threading.Event()
+    ends: list[Exception] = []
+
+    def write(number: int) -> None:
+        try:
+            subject.write(refusals_of(b"%d" % number), must_end.is_set)
+        except (Interrupted, DeadLettersUnwritable) as error:
+            ends.append(error)
+
+    lanes = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for lane in lanes:
+        lane.start()
+    must_end.wait(0.5)
+    assert not ends
+    must_end.set()
+    for lane in lanes:
+        lane.join(PATIENCE_S)
+    assert [type(one) for one in ends] == [Interrupted] * 4
+    kafka.set_up()
+    subject.write(refusals_of(b"last"), lambda: False)
+    assert [one.value() for one in kafka.read("dead")] == [b"first", b"last"]
+    subject.close()
+
+
+def test_one_refusal_among_many_is_enough_to_stop(kafka: MockKafka) -> None:
+    kafka.create_topic("dead")
+    subject = queue_of(kafka)
+    kafka.fail_next(mock_kafka.PRODUCE_REQUEST, [mock_kafka.INVALID_RECORD])
+    with pytest.raises(DeadLettersUnwritable, match="make the topic writable and restart"):
+        subject.write(refusals_of(b"1", b"2"), lambda: False)
+    subject.close()
