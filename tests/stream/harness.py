@@ -155,7 +155,8 @@ class HeadraceProcess:
         arguments: the command and its arguments.
 
     Attributes:
-        rest_url: where REST answers, once `wait_until_serving` has returned.
+        rest_url: where REST answers, of `sink worker` Connect's, once `wait_until_serving`
+            has returned.
         grpc_url: where gRPC answers.
     """
 
@@ -206,9 +207,10 @@ class HeadraceProcess:
         with self._process.stdout as stdout:
             for line in stdout:
                 words = line.decode().split()
-                if words[:1] == ["serving:"]:
+                if words[:1] in (["serving:"], ["worker:"]):
                     self.rest_url = words[words.index("REST") + 1]
-                    self.grpc_url = f"http://{words[words.index('gRPC') + 1]}"
+                    if "gRPC" in words:
+                        self.grpc_url = f"http://{words[words.index('gRPC') + 1]}"
                     self._is_serving.set()
         self._is_serving.set()
 

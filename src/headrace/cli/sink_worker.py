@@ -45,7 +45,7 @@ def worker(
     stdout says where: "worker: REST http://127.0.0.1:8083 data headrace-data".
     """
     from headrace.cli.connectors import load_connectors, load_worker_defaults, register_models
-    from headrace.cli.worker import RunningWorker, connect_address
+    from headrace.cli.worker import RunningWorker, connect_address, connect_shared
     from headrace.engine.storage.lock import DirectoryLock
     from headrace.sink.worker.store import ConnectorStore
     from headrace.sink.worker.worker import Worker
@@ -60,10 +60,15 @@ def worker(
         raise CommandFailed(f"Cannot make {data}: {error.strerror}", EXIT_FAILED_START) from error
     lock = DirectoryLock.acquire(data)
     try:
-        connectors = Worker(ConnectorStore(data), None, defaults.settings, from_files=from_files)
-        running = RunningWorker(
-            connectors, connect_address(defaults, connect_port), progress_interval_s
+        connectors = Worker(
+            ConnectorStore(data),
+            None,
+            defaults.settings,
+            from_files=from_files,
+            shared=connect_shared(defaults),
         )
+        address = connect_address(defaults, connect_port)
+        running = RunningWorker(connectors, address, progress_interval_s, defaults.sharing)
         stop = _on_signals()
         running.start()
         print(f"worker: REST {running.url} data {data}", flush=True)

@@ -88,7 +88,7 @@ def up(
     manages more, which are kept in the data directory.
     """
     from headrace.cli.connectors import load_connectors, load_worker_defaults
-    from headrace.cli.worker import RunningWorker, connect_address
+    from headrace.cli.worker import RunningWorker, connect_address, connect_shared
     from headrace.sink.worker.store import ConnectorStore
     from headrace.sink.worker.worker import Worker
 
@@ -98,9 +98,15 @@ def up(
 
     def make_companions(service: Service) -> Sequence[Companion]:
         store = ConnectorStore(service.directory)
-        worker = Worker(store, service, defaults.settings, from_files=from_files)
+        worker = Worker(
+            store,
+            service,
+            defaults.settings,
+            from_files=from_files,
+            shared=connect_shared(defaults),
+        )
         address = connect_address(defaults, connect_port) if connect else None
-        return [RunningWorker(worker, address, progress_interval_s)]
+        return [RunningWorker(worker, address, progress_interval_s, defaults.sharing)]
 
     options = ServeOptions(
         data,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import threading
 import time
@@ -15,13 +16,16 @@ from typing import Final
 import uvicorn
 
 from headrace.cli.connectors import ProgressRate, failure_reason, progress_line
+from headrace.cli.failures import EXIT_FAILED_START, CommandFailed
 from headrace.cli.options import DEFAULT_CONNECT_PORT
 from headrace.model.errors import HeadraceError
 from headrace.server.listen import authority, bound_sockets, listen, warn_if_reachable_from_outside
+from headrace.sink.errors import ConfigError
 from headrace.sink.progress import total_progress
 from headrace.sink.task import TaskState
-from headrace.sink.worker.defaults import WorkerDefaults
+from headrace.sink.worker.defaults import Sharing, WorkerDefaults
 from headrace.sink.worker.rest import create_worker_app
+from headrace.sink.worker.shared import SharedConnectors
 from headrace.sink.worker.worker import Standing, Worker
 
 logger = logging.getLogger(__name__)
@@ -42,6 +46,18 @@ def connect_address(defaults: WorkerDefaults, connect_port: int) -> tuple[str, i
     return _HOST, connect_port
 
 
+def connect_shared(defaults: WorkerDefaults) -> SharedConnectors | None:
+    """The connectors that the worker's file shares with other workers, if it does.
+
+    Raises:
+        CommandFailed: a placeholder of the file cannot be filled in.
+    """
+    try:
+        return None if defaults.sharing is None else defaults.sharing.connect()
+    except ConfigError as error:
+        raise CommandFailed(f"The worker's file: {error.message}", EXIT_FAILED_START) from error
+
+
 class RunningWorker:
     """A worker with its REST API and its log lines; a companion of the server.
 
@@ -49,14 +65,20 @@ class RunningWorker:
         worker: not started yet.
         address: host and port of the REST API; port 0 takes a free one; None serves none.
         progress_interval_s: how often a line of progress is logged; 0 for never.
+        sharing: what the worker shares with others, which call it otherwise; None if nothing.
     """
 
     name = "the sink's worker"
 
     def __init__(
-        self, worker: Worker, address: tuple[str, int] | None, progress_interval_s: float
+        self,
+        worker: Worker,
+        address: tuple[str, int] | None,
+        progress_interval_s: float,
+        sharing: Sharing | None = None,
     ) -> None:
         self._worker = worker
+        self._sharing = sharing
         self._progress_interval_s = progress_interval_s
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="watch-worker", daemon=True)
@@ -76,6 +98,10 @@ class RunningWorker:
         if self._front is not None:
             self._front.start()
             logger.info("connectors are managed at %s", self._front.url)
+        if self._sharing is not None:
+            # Without a REST API the process tells workers of one machine apart.
+            port = os.getpid() if self.url is None else int(self.url.rpartition(":")[2])
+            self._worker.worker_id = self._sharing.worker_id(port)
         self._worker.start()
         self._watcher.start()
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from headrace.sink.errors import ConfigError
+from headrace.sink.jaas import JAAS, jaas_settings
+from headrace.sink.placeholders import has_placeholder, resolve
 
 ClientSettings = dict[str, str | int | bool]
 
@@ -114,7 +116,6 @@ _JAVA_NAMES: Final = {"fetch.max.wait.ms": "fetch.wait.max.ms"}
 
 # Java's settings that have no meaning here, and what to write instead.
 _INSTEAD: Final = {
-    "sasl.jaas.config": "give sasl.username and sasl.password",
     "ssl.truststore.location": "give ssl.ca.location, a PEM file",
     "ssl.truststore.password": "give ssl.ca.location, a PEM file",
     "ssl.truststore.type": "give ssl.ca.location, a PEM file",
@@ -147,6 +148,34 @@ def producer_overrides(config: Mapping[str, str]) -> dict[str, str]:
     return _overrides(config, PRODUCER_PREFIX, _PRODUCER)
 
 
+def filled_in(prefix: str, overrides: Mapping[str, str]) -> dict[str, str]:
+    """Overrides with their placeholders filled in, for librdkafka: not to be shown.
+
+    Raises:
+        ConfigError: a placeholder cannot be filled in, or what it stands for is wrong.
+    """
+    settings = {name: resolve(prefix + name, text) for name, text in overrides.items()}
+    jaas = settings.pop(JAAS, None)
+    if jaas is not None:
+        settings = {**jaas_settings(prefix + JAAS, jaas), **settings}
+    return settings
+
+
+def worker_settings(properties: Mapping[str, str]) -> dict[str, str]:
+    """What a worker's file says of its own connections to Kafka, by librdkafka's names.
+
+    Raises:
+        ConfigError: a setting that only Java's clients understand.
+    """
+    names = {JAAS, *_INSTEAD, *_CONNECTION}
+    connection = {
+        key: value
+        for key, value in properties.items()
+        if key in names and key.startswith(_ADMIN_PREFIXES)
+    }
+    return _overrides(connection, "", _CONNECTION)
+
+
 def admin_settings(producer_settings: ClientSettings) -> ClientSettings:
     """The settings with which to make topics where a producer writes."""
     return {
@@ -160,6 +189,12 @@ def _overrides(config: Mapping[str, str], prefix: str, allowed: frozenset[str]) 
         if not key.startswith(prefix):
             continue
         name = key.removeprefix(prefix)
+        if name == JAAS:
+            # One that is to be filled in is read once it is.
+            if not has_placeholder(value):
+                jaas_settings(key, value)
+            overrides[name] = value
+            continue
         if name in _INSTEAD:
             raise ConfigError(key, f"cannot be set: {_INSTEAD[name]}")
         name = _JAVA_NAMES.get(name, name)

@@ -24,6 +24,7 @@ from headrace.sink.client_settings import (
     PRODUCER_PREFIX,
     ClientSettings,
     consumer_overrides,
+    filled_in,
     producer_overrides,
 )
 from headrace.sink.config_keys import REFUSED_KEYS, REFUSED_PREFIXES, SUPPORTED_KEYS
@@ -64,7 +65,7 @@ _T = TypeVar("_T")
 BM25_VECTOR: Final = "bm25"
 CONNECTOR_CLASS: Final = "io.qdrant.kafka.QdrantSinkConnector"
 _PREFIXES_WITH_OWN_CHECKS: Final = (CONSUMER_PREFIX, PRODUCER_PREFIX, *TRANSFORM_PREFIXES)
-_CONNECTOR_CLASSES: Final = (CONNECTOR_CLASS, "QdrantSinkConnector", "QdrantSink")
+CONNECTOR_CLASSES: Final = (CONNECTOR_CLASS, "QdrantSinkConnector", "QdrantSink")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class ConnectorConfig:
             and read as JSON or as a bare UUID.
         transforms: what every record goes through, if anything.
         shape: what records look like, and what is made of them.
+        member: tells this worker's members of a static group from those of other workers.
         max_in_flight: how many requests to a remote target travel at once, for each task.
     """
 
@@ -159,6 +161,7 @@ class ConnectorConfig:
     errors: ErrorPolicy
     offset_flush_interval_ms: int
     group_instance_id: str | None
+    member: str = ""
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, str]) -> ConnectorConfig:
@@ -204,7 +207,7 @@ class ConnectorConfig:
             "isolation.level": "read_committed",
             # A full queue is refilled at once when it is drained: the default waits 1 s.
             "fetch.queue.backoff.ms": 10,
-            **self._filled_in(CONSUMER_PREFIX, consumer_overrides(self.raw)),
+            **filled_in(CONSUMER_PREFIX, consumer_overrides(self.raw)),
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
@@ -213,8 +216,9 @@ class ConnectorConfig:
         instance_id = settings.pop("group.instance.id", self.group_instance_id)
         if instance_id is not None:
             # Each member of the group needs its own.
-            alone = self.tasks_max == 1
-            settings["group.instance.id"] = instance_id if alone else f"{instance_id}-{task}"
+            parts = [str(instance_id), *([self.member] if self.member else [])]
+            parts += [str(task)] if self.tasks_max > 1 else []
+            settings["group.instance.id"] = "-".join(parts)
         return settings
 
     def producer_settings(self, task: int) -> ClientSettings:
@@ -235,7 +239,7 @@ class ConnectorConfig:
             # than the record, which it took.
             "message.max.bytes": 1_000_000_000,
             "linger.ms": 0,
-            **self._filled_in(PRODUCER_PREFIX, producer_overrides(self.raw)),
+            **filled_in(PRODUCER_PREFIX, producer_overrides(self.raw)),
         }
 
     def resolved(self, key: str) -> str | None:
@@ -255,9 +259,6 @@ class ConnectorConfig:
 
     def _resolved(self, key: str) -> str:
         return resolve(key, self.raw[key])
-
-    def _filled_in(self, prefix: str, overrides: Mapping[str, str]) -> dict[str, str]:
-        return {name: resolve(prefix + name, text) for name, text in overrides.items()}
 
 
 def load_connector_config(path: Path) -> ConnectorConfig:
@@ -316,7 +317,7 @@ class _Reader:
     def read(self) -> ConnectorConfig:
         self._check_keys()
         name = self._required("name")
-        if self._text("connector.class", CONNECTOR_CLASS) not in _CONNECTOR_CLASSES:
+        if self._text("connector.class", CONNECTOR_CLASS) not in CONNECTOR_CLASSES:
             raise ConfigError("connector.class", f"must be {CONNECTOR_CLASS}")
         self._required("bootstrap.servers")
         topics, pattern = self._topics()

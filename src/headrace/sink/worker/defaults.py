@@ -1,29 +1,98 @@
 """What does a worker say for its connectors, where they say nothing themselves?
 
 The worker's own file is one of Kafka Connect's (`connect-distributed.properties`). What
-it says of clients, converters and offsets holds for each connector; what only a JVM or a
-cluster of workers has is named in a warning and otherwise passed over.
+it says of clients, converters and offsets holds for each connector, and its topics are where
+workers share them; what only a JVM has is named in a warning and otherwise passed over.
 """
 
 from __future__ import annotations
 
 import logging
+import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from headrace.sink.client_settings import CONSUMER_PREFIX, PRODUCER_PREFIX
+from headrace.sink.client_settings import (
+    CONSUMER_PREFIX,
+    PRODUCER_PREFIX,
+    ClientSettings,
+    filled_in,
+    worker_settings,
+)
 from headrace.sink.errors import ConfigError
 from headrace.sink.properties import read_properties
+from headrace.sink.worker.compacted_topic import CompactedTopic
+from headrace.sink.worker.shared import SharedConnectors
 
 logger = logging.getLogger(__name__)
 
 _FOR_CONNECTORS: Final = ("bootstrap.servers", "offset.flush.interval.ms")
 _CONVERTERS: Final = ("key.converter", "value.converter")
+_CONFIG_TOPIC: Final = "config.storage.topic"
+_CONFIG_REPLICAS: Final = "config.storage.replication.factor"
+_STATUS_TOPIC: Final = "status.storage.topic"
+_STATUS_REPLICAS: Final = "status.storage.replication.factor"
+_STATUS_PARTITIONS: Final = "status.storage.partitions"
+_ADVERTISED_HOST: Final = "rest.advertised.host.name"
+_ADVERTISED_PORT: Final = "rest.advertised.port"
+# What is read if there is a topic to be shared, or by `worker_settings`.
+_SHARING: Final = frozenset(
+    {
+        _CONFIG_TOPIC,
+        _CONFIG_REPLICAS,
+        _STATUS_TOPIC,
+        _STATUS_REPLICAS,
+        _STATUS_PARTITIONS,
+        _ADVERTISED_HOST,
+        _ADVERTISED_PORT,
+    }
+)
+_CONNECTION_PREFIXES: Final = ("security.", "sasl.", "ssl.")
 # The worker's prefix, and the connector's that says the same.
 _CLIENTS: Final = {"consumer.": CONSUMER_PREFIX, "producer.": PRODUCER_PREFIX}
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """The topics that workers share, and how this one reaches and calls itself there.
+
+    Attributes:
+        client_settings: of the connection to Kafka, as configured: placeholders and all.
+        status_topic: None for the topic of the configurations.
+        advertised_host, advertised_port: what others call it; None if the file does not say.
+    """
+
+    client_settings: Mapping[str, str]
+    config_topic: str
+    config_replicas: int
+    status_topic: str | None
+    status_replicas: int
+    status_partitions: int
+    advertised_host: str | None = None
+    advertised_port: int | None = None
+
+    def connect(self) -> SharedConnectors:
+        """The connectors of these topics.
+
+        Raises:
+            ConfigError: a placeholder cannot be filled in.
+        """
+        settings: ClientSettings = {**filled_in("", self.client_settings)}
+        configs = CompactedTopic(self.config_topic, settings, self.config_replicas, 1)
+        if self.status_topic is None:
+            return SharedConnectors(configs)
+        statuses = CompactedTopic(
+            self.status_topic, settings, self.status_replicas, self.status_partitions
+        )
+        return SharedConnectors(configs, statuses)
+
+    def worker_id(self, port: int) -> str:
+        """What the others call this worker, whose REST API listens on this port."""
+        return f"{self.advertised_host or socket.gethostname()}:{self.advertised_port or port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +102,13 @@ class WorkerDefaults:
     Attributes:
         settings: keys of a connector, which one that has its own does not take.
         host, port: where its REST API listens (`listeners`); None if it does not say.
+        sharing: None if it shares its connectors with nobody.
     """
 
     settings: Mapping[str, str] = field(default_factory=dict)
     host: str | None = None
     port: int | None = None
+    sharing: Sharing | None = None
 
 
 def read_worker_file(path: Path) -> WorkerDefaults:
@@ -52,17 +123,19 @@ def read_worker_file(path: Path) -> WorkerDefaults:
         raise ConfigError("", f"{path} cannot be read: {error.strerror}") from None
     settings: dict[str, str] = {}
     ignored: list[str] = []
+    is_shared = bool(properties.get(_CONFIG_TOPIC, "").strip())
     for key, value in properties.items():
         client = next((prefix for prefix in _CLIENTS if key.startswith(prefix)), None)
         if client is not None:
             settings[_CLIENTS[client] + key.removeprefix(client)] = value
         elif key in _FOR_CONNECTORS or key.startswith(_CONVERTERS):
             settings[key] = value
-        elif key != "listeners":
+        elif key != "listeners" and not (is_shared and _is_of_sharing(key)):
             ignored.append(key)
     if ignored:
         logger.warning("%s: has no meaning here and is ignored: %s", path, ", ".join(ignored))
-    return WorkerDefaults(settings, *_listener(properties.get("listeners", "")))
+    listener = _listener(properties.get("listeners", ""))
+    return WorkerDefaults(settings, *listener, _sharing(properties) if is_shared else None)
 
 
 def with_defaults(config: Mapping[str, str], defaults: Mapping[str, str]) -> dict[str, str]:
@@ -74,6 +147,34 @@ def with_defaults(config: Mapping[str, str], defaults: Mapping[str, str]) -> dic
         if not (own_converters and key.startswith(own_converters))
     }
     return {**taken, **config}
+
+
+def _is_of_sharing(key: str) -> bool:
+    return key in _SHARING or key.startswith(_CONNECTION_PREFIXES)
+
+
+def _sharing(properties: Mapping[str, str]) -> Sharing:
+    if not properties.get("bootstrap.servers", "").strip():
+        raise ConfigError("bootstrap.servers", f"is required with {_CONFIG_TOPIC}")
+    port = properties.get(_ADVERTISED_PORT, "").strip()
+    return Sharing(
+        worker_settings(properties),
+        properties[_CONFIG_TOPIC].strip(),
+        _number(properties, _CONFIG_REPLICAS, 3),
+        properties.get(_STATUS_TOPIC, "").strip() or None,
+        _number(properties, _STATUS_REPLICAS, 3),
+        _number(properties, _STATUS_PARTITIONS, 5),
+        properties.get(_ADVERTISED_HOST, "").strip() or None,
+        _number(properties, _ADVERTISED_PORT, 0) if port else None,
+    )
+
+
+def _number(properties: Mapping[str, str], key: str, default: int) -> int:
+    text = properties.get(key, str(default)).strip()
+    # -1 is the cluster's own default.
+    if not re.fullmatch(r"-1|[1-9][0-9]{0,4}", text):
+        raise ConfigError(key, f"'{text}' must be a number from 1, or -1 for Kafka's default")
+    return int(text)
 
 
 def _listener(text: str) -> tuple[str | None, int | None]:

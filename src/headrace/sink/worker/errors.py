@@ -26,6 +26,19 @@ class TaskNotFound(HeadraceError):
         super().__init__(f"Task {name}-{task} not found")
 
 
+class TaskElsewhere(HeadraceError):
+    """The task is another worker's, which alone can restart it by itself."""
+
+    code = ErrorCode.ALREADY_EXISTS
+
+    def __init__(self, name: str, task: int, worker_id: str) -> None:
+        self.worker_id = worker_id
+        super().__init__(
+            f"Task {name}-{task} runs on the worker {worker_id}: ask that one, or restart the "
+            "connector with includeTasks=true"
+        )
+
+
 class ConnectorExists(HeadraceError):
     """The name is taken."""
 

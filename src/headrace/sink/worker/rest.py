@@ -26,7 +26,12 @@ from headrace.sink.config import CONNECTOR_CLASS, ConnectorConfig
 from headrace.sink.errors import ConfigError
 from headrace.sink.task import TaskState
 from headrace.sink.worker.cluster import cluster_id
-from headrace.sink.worker.errors import BadWorkerRequest, NotThere, TaskNotFound
+from headrace.sink.worker.errors import (
+    BadWorkerRequest,
+    NotThere,
+    TaskElsewhere,
+    TaskNotFound,
+)
 from headrace.sink.worker.loggers import LoggerLevel, Loggers
 from headrace.sink.worker.metrics import metrics_text
 from headrace.sink.worker.store import WantedState
@@ -45,6 +50,7 @@ _STATUS: Final = {
     ErrorCode.INVALID_BODY: 400,
     ErrorCode.NOT_FOUND: 404,
     ErrorCode.ALREADY_EXISTS: 409,
+    ErrorCode.UNAVAILABLE: 503,
 }
 
 
@@ -172,6 +178,7 @@ def _metrics(call: _Call) -> Response:
 def _list(call: _Call) -> Response:
     asked = call.query.getlist("expand")
     worker = call.worker
+    worker.check_known()
     if not asked:
         return _json(worker.names())
     parts = {"status": _status_of, "info": _info_of}
@@ -253,9 +260,13 @@ def _restart(call: _Call) -> Response:
     if not only_failed or standing.state == failed:
         answer["connector"]["state"] = "RESTARTING"
     for task in answer["tasks"]:
-        if task["id"] in restarted:
+        is_failed = task["state"] == failed.value
+        elsewhere = task["id"] >= len(standing.tasks)
+        if task["id"] in restarted or (
+            elsewhere and include_tasks and (is_failed or not only_failed)
+        ):
             task["state"] = "RESTARTING"
-    call.worker.restart(call.name, restarted)
+    call.worker.restart(call.name, include_tasks, only_failed)
     if not include_tasks and not only_failed:
         return Response(status_code=204)
     return _json(answer, 202)
@@ -267,8 +278,8 @@ def _restart(call: _Call) -> Response:
 def _tasks(call: _Call) -> Response:
     worker, name = call.worker, call.name
     config = {**worker.config(name), "task.class": _TASK_CLASS}
-    tasks = worker.standing(name).tasks
-    return _json([{"id": {"connector": name, "task": one.task}, "config": config} for one in tasks])
+    tasks = _info_of(worker, name)["tasks"]
+    return _json([{"id": one, "config": config} for one in tasks])
 
 
 def _task_status(call: _Call) -> Response:
@@ -281,9 +292,13 @@ def _task_status(call: _Call) -> Response:
 
 def _restart_task(call: _Call) -> Response:
     number = int(call.path["task"])
-    if number not in {one.task for one in call.worker.standing(call.name).tasks}:
+    standing = call.worker.standing(call.name)
+    if number not in {one.task for one in standing.tasks}:
+        elsewhere = {one["id"]: one for one in _status_of(call.worker, call.name)["tasks"]}
+        if number in elsewhere:
+            raise TaskElsewhere(call.name, number, elsewhere[number]["worker_id"])
         raise TaskNotFound(call.name, number)
-    call.worker.restart(call.name, [number])
+    call.worker.restart_tasks(call.name, [number])
     return Response(status_code=204)
 
 
@@ -427,11 +442,12 @@ _ROUTES: Final[tuple[tuple[str, str, _Endpoint], ...]] = (
 
 
 def _info_of(worker: Worker, name: str) -> dict[str, Any]:
-    tasks = worker.standing(name).tasks
+    standing = worker.standing(name)
+    tasks = range(len(standing.tasks) + len(standing.elsewhere))
     return {
         "name": name,
         "config": _config_of(worker, name),
-        "tasks": [{"connector": name, "task": one.task} for one in tasks],
+        "tasks": [{"connector": name, "task": number} for number in tasks],
         "type": "sink",
     }
 
@@ -447,17 +463,24 @@ def _status_of(worker: Worker, name: str) -> dict[str, Any]:
         connector["trace"] = standing.trace
     tasks = []
     for one in standing.tasks:
-        # Connect knows STOPPED of connectors alone; a task that ended is assigned to nobody.
-        state = TaskState.UNASSIGNED if one.state is TaskState.STOPPED else one.state
         task: dict[str, Any] = {
             "id": one.task,
-            "state": state.value,
+            "state": _task_state(one.state.value),
             "worker_id": worker.worker_id,
         }
         if one.trace is not None:
             task["trace"] = one.trace
         tasks.append(task)
+    # This worker's own tasks have their numbers; those of others go on from there.
+    for number, (worker_id, other) in enumerate(standing.elsewhere, start=len(tasks)):
+        task = {"id": number, "state": _task_state(other.state), "worker_id": worker_id}
+        tasks.append(task if other.trace is None else task | {"trace": other.trace})
     return {"name": name, "connector": connector, "tasks": tasks, "type": "sink"}
+
+
+def _task_state(state: str) -> str:
+    """Connect knows STOPPED of connectors alone; a task that ended is assigned to nobody."""
+    return TaskState.UNASSIGNED.value if state == TaskState.STOPPED.value else state
 
 
 def _named(config: dict[str, str], name: str) -> dict[str, str]:

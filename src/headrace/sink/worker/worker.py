@@ -7,11 +7,13 @@ pause or stop. Both are kept before they are acted on, so that a restart goes on
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from headrace.model.errors import HeadraceError
@@ -33,12 +35,24 @@ from headrace.sink.worker.errors import (
     TaskNotFound,
 )
 from headrace.sink.worker.offsets import Offsets, change_offsets, read_offsets
+from headrace.sink.worker.shared import SharedConnectors
+from headrace.sink.worker.shared_records import (
+    Change,
+    ConfigChange,
+    RemoteTask,
+    RestartRequest,
+    StateChange,
+)
 from headrace.sink.worker.store import ConnectorStore, KeptConnector, WantedState
 from headrace.sink.worker.validate import static_errors
 
 logger = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S: Final = 10.0
+# What other workers are told of a failure: its end, where the reason is.
+_TRACE_MAX: Final = 4_000
+# What Kafka takes in no group.instance.id.
+_ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9._-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +62,14 @@ class Standing:
     Attributes:
         state: what was wanted of the connector, or FAILED if it could not be started.
         trace: why not.
-        tasks: none while it is stopped or could not be started.
+        tasks: of this worker; none while it is stopped or could not be started.
+        elsewhere: those of other workers, with those workers' ids.
     """
 
     state: str
     trace: str | None
     tasks: tuple[TaskStatus, ...]
+    elsewhere: Sequence[tuple[str, RemoteTask]] = ()
 
 
 @dataclass(slots=True)
@@ -86,6 +102,8 @@ class Worker:
         defaults: what connectors say that do not say it themselves.
         worker_id: how answers name this worker, as `host:port`.
         from_files: configurations that are not kept, but given anew at each start.
+        shared: where the connectors of all workers are kept, if they are: then those of
+            `store` do not run.
 
     Raises:
         ConnectorExists: a file's connector has the name of one that is kept.
@@ -99,17 +117,28 @@ class Worker:
         defaults: Mapping[str, str] | None = None,
         worker_id: str = "127.0.0.1:8083",
         from_files: Sequence[ConnectorConfig] = (),
+        shared: SharedConnectors | None = None,
     ) -> None:
         self.service = service
         self.worker_id = worker_id
         self.defaults = dict(defaults or {})
         self._store = store
+        self._shared = shared
+        # What stays in the store, though it does not run.
+        self._set_aside: list[KeptConnector] = []
         self._embedded = None if service is None else EmbeddedTarget(service)
         self._lock = threading.Lock()
         self._connectors: dict[str, _Managed] = {}
         kept = {one.name: one for one in store.read()}
         for name, one in kept.items():
-            if one.config is not None:
+            if one.config is not None and shared is not None:
+                self._set_aside.append(one)
+                logger.warning(
+                    "connector %s is kept in the data directory, and does not run while "
+                    "config.storage.topic is set: post it to this worker",
+                    name,
+                )
+            elif one.config is not None:
                 self._connectors[name] = _Managed(one, dict(one.config))
         for config in from_files:
             if config.name in self._connectors:
@@ -127,6 +156,8 @@ class Worker:
                     logger.info("connector %s stays stopped, as was asked", managed.kept.name)
                 else:
                     self._start(managed)
+        if self._shared is not None:
+            self._shared.start(self)
 
     def stop(self, timeout_s: float) -> bool:
         """Stop all tasks; they run again after the next start.
@@ -134,6 +165,8 @@ class Worker:
         Returns:
             Whether all have ended within `timeout_s`.
         """
+        if self._shared is not None:
+            self._shared.stop(timeout_s)
         stopping = [
             threading.Thread(target=self._stop, args=(one, timeout_s), daemon=True)
             for one in self._connectors.values()
@@ -149,6 +182,15 @@ class Worker:
         )
 
     # What is there
+
+    def check_known(self) -> None:
+        """Make sure that this worker knows all its connectors.
+
+        Raises:
+            Unavailable: the topic that workers share was not read to its end yet.
+        """
+        if self._shared is not None:
+            self._shared.check()
 
     def names(self) -> list[str]:
         """The names of all connectors, sorted."""
@@ -170,11 +212,13 @@ class Worker:
         """
         managed = self._managed(name)
         connector = managed.connector
+        elsewhere: list[tuple[str, RemoteTask]] = []
+        if self._shared is not None and self._is_shared(managed):
+            elsewhere = self._shared.tasks_elsewhere(name)
         if managed.trace is not None:
-            return Standing(TaskState.FAILED.value, managed.trace, ())
-        if connector is None:
-            return Standing(managed.kept.wanted_state.value, None, ())
-        return Standing(managed.kept.wanted_state.value, None, connector.status().tasks)
+            return Standing(TaskState.FAILED.value, managed.trace, (), elsewhere)
+        tasks = () if connector is None else connector.status().tasks
+        return Standing(managed.kept.wanted_state.value, None, tasks, elsewhere)
 
     def running(self) -> list[tuple[str, list[TaskCounters], SinkProgress]]:
         """The counts of each connector that has tasks, and of its tasks, by name."""
@@ -220,12 +264,24 @@ class Worker:
         """
         self._check(config)
         name = config["name"]
-        managed = _Managed(KeptConnector(name, dict(config), wanted_state), dict(config))
+        if self._shared is not None:
+            self._shared.check()
+            if name in self._connectors or self._shared.has_foreign(name):
+                raise ConnectorExists(name)
+            state = StateChange(name, wanted_state)
+            self._shared.keep(state, ConfigChange(name, dict(config)))
+            return
+        self._add(KeptConnector(name, dict(config), wanted_state))
+
+    def _add(self, kept: KeptConnector) -> None:
+        name, wanted_state = kept.name, kept.wanted_state
+        managed = _Managed(kept, dict(kept.config or {}))
         with managed.lock:
             with self._lock:
                 if name in self._connectors:
                     raise ConnectorExists(name)
-                self._keep([*self._kept(), managed.kept])
+                if not self._is_shared(managed):
+                    self._keep([*self._kept(), managed.kept])
                 self._connectors[name] = managed
             if wanted_state is not WantedState.STOPPED:
                 self._start(managed)
@@ -244,15 +300,23 @@ class Worker:
         if managed is None:
             self.create(config, WantedState.RUNNING)
             return True
-        with managed.lock:
-            self._check_not_from_file(managed)
+        self._check_not_from_file(managed)
+        if self._shared is not None:
             replaced = _with_secrets_of(managed.config, config)
             self._check(replaced)
-            self._change(managed, config=replaced)
-            self._stop(managed, _STOP_TIMEOUT_S)
-            if managed.kept.wanted_state is not WantedState.STOPPED:
-                self._start(managed)
+            self._shared.keep(ConfigChange(name, replaced))
+            return False
+        with managed.lock:
+            replaced = _with_secrets_of(managed.config, config)
+            self._check(replaced)
+            self._replace(managed, replaced)
         return False
+
+    def _replace(self, managed: _Managed, config: dict[str, str]) -> None:
+        self._change(managed, config=config)
+        self._stop(managed, _STOP_TIMEOUT_S)
+        if managed.kept.wanted_state is not WantedState.STOPPED:
+            self._start(managed)
 
     def patch_config(self, name: str, patch: Mapping[str, str | None]) -> None:
         """Change single keys of a configuration; None removes one.
@@ -260,7 +324,8 @@ class Worker:
         Raises: as `replace_config`, and ConnectorNotFound.
         """
         managed = self._managed(name)
-        with managed.lock:
+        # Shared connectors change on the thread that follows them, which needs the lock.
+        with nullcontext() if self._is_shared(managed) else managed.lock:
             merged = {**managed.config, **patch}
             self.replace_config(
                 name, {key: value for key, value in merged.items() if value is not None}
@@ -274,11 +339,18 @@ class Worker:
             ConnectorFromFile: it would be there again after the next start.
         """
         managed = self._managed(name)
+        self._check_not_from_file(managed)
+        if self._shared is not None:
+            self._shared.keep(ConfigChange(name, None))
+        else:
+            self._remove(managed)
+
+    def _remove(self, managed: _Managed) -> None:
+        name = managed.kept.name
         with managed.lock:
-            self._check_not_from_file(managed)
             with self._lock:
                 self._keep([one for one in self._kept() if one.name != name])
-                del self._connectors[name]
+                self._connectors.pop(name, None)
             self._stop(managed, _STOP_TIMEOUT_S)
 
     def pause(self, name: str) -> None:
@@ -305,8 +377,31 @@ class Worker:
         """
         self._want(name, WantedState.STOPPED)
 
-    def restart(self, name: str, tasks: Sequence[int]) -> None:
-        """Start a connector again that could not be started, or some of its tasks.
+    def restart(self, name: str, include_tasks: bool, only_failed: bool) -> None:
+        """Start a connector again that could not be started, or its tasks; on all workers.
+
+        Args:
+            name: the connector's.
+            include_tasks: whether tasks are restarted at all.
+            only_failed: whether those alone that failed.
+
+        Raises:
+            ConnectorNotFound: no such connector.
+            TaskFailed: an old task has not ended in time.
+        """
+        managed = self._managed(name)
+        if self._shared is not None and self._is_shared(managed):
+            self._shared.keep(RestartRequest(name, include_tasks, only_failed))
+        else:
+            self._restart(managed, include_tasks, only_failed)
+
+    def _restart(self, managed: _Managed, include_tasks: bool, only_failed: bool) -> None:
+        tasks = self.standing(managed.kept.name).tasks if include_tasks else ()
+        chosen = [one.task for one in tasks if not only_failed or one.state is TaskState.FAILED]
+        self.restart_tasks(managed.kept.name, chosen)
+
+    def restart_tasks(self, name: str, tasks: Sequence[int]) -> None:
+        """Start a connector again that could not be started, or some of its tasks here.
 
         Args:
             name: the connector's.
@@ -372,6 +467,59 @@ class Worker:
                     counters.topics = frozenset()
             self._change(managed, topics=[])
 
+    # What is read from the topic that workers share; see `Host`
+
+    def load(self, wanted: Mapping[str, tuple[dict[str, str], WantedState]]) -> None:
+        """Run these shared connectors, and no others."""
+        for name in self.names():
+            if name not in wanted and self._is_shared(self._connectors[name]):
+                self.apply(ConfigChange(name, None), WantedState.RUNNING)
+        for name, (config, state) in wanted.items():
+            managed = self._connectors.get(name)
+            try:
+                if managed is None or managed.config != config:
+                    self.apply(ConfigChange(name, config), state)
+                if managed is not None and managed.kept.wanted_state is not state:
+                    self.apply(StateChange(name, state), state)
+            except HeadraceError as error:
+                logger.error("connector %s: %s", name, error.message)
+
+    def apply(self, change: Change, wanted_state: WantedState) -> None:
+        """Act on a change of a shared connector."""
+        managed = self._connectors.get(change.name)
+        if managed is not None and not self._is_shared(managed):
+            raise ConnectorFromFile(change.name)
+        if isinstance(change, ConfigChange):
+            if change.config is None:
+                if managed is not None:
+                    self._remove(managed)
+                return
+            config = {**change.config, "name": change.name}
+            if managed is None:
+                self._add(KeptConnector(change.name, config, wanted_state))
+                return
+            with managed.lock:
+                self._replace(managed, config)
+        elif managed is not None and isinstance(change, StateChange):
+            self._want_here(managed, change.wanted_state)
+        elif managed is not None and isinstance(change, RestartRequest):
+            self._restart(managed, change.include_tasks, change.only_failed)
+
+    def own_tasks(self) -> dict[str, list[RemoteTask]]:
+        """What the tasks of shared connectors do here, by connector."""
+        found = {}
+        for name, managed in list(self._connectors.items()):
+            connector = managed.connector
+            if self._is_shared(managed) and connector is not None:
+                found[name] = [
+                    RemoteTask(one.task, one.state.value, (one.trace or "")[-_TRACE_MAX:] or None)
+                    for one in connector.status().tasks
+                ]
+        return found
+
+    def _is_shared(self, managed: _Managed) -> bool:
+        return self._shared is not None and managed.kept.config is not None
+
     # Configurations
 
     def effective(self, config: Mapping[str, str]) -> dict[str, str]:
@@ -395,6 +543,12 @@ class Worker:
 
     def _want(self, name: str, wanted: WantedState) -> None:
         managed = self._managed(name)
+        if self._shared is not None and self._is_shared(managed):
+            self._shared.keep(StateChange(name, wanted))
+        else:
+            self._want_here(managed, wanted)
+
+    def _want_here(self, managed: _Managed, wanted: WantedState) -> None:
         with managed.lock:
             self._change(managed, wanted_state=wanted)
             if wanted is WantedState.STOPPED:
@@ -410,6 +564,8 @@ class Worker:
         managed.trace = None
         try:
             config = self._checked(managed.config)
+            if self._is_shared(managed):
+                config = replace(config, member=_ILLEGAL.sub("-", self.worker_id))
             target = self._target(config)
         except HeadraceError as error:
             logger.error("connector %s cannot be started: %s", managed.kept.name, error.message)
@@ -448,6 +604,7 @@ class Worker:
     def _managed(self, name: str) -> _Managed:
         managed = self._connectors.get(name)
         if managed is None:
+            self.check_known()
             raise ConnectorNotFound(name)
         return managed
 
@@ -497,7 +654,8 @@ class Worker:
             managed.config = config
 
     def _kept(self) -> list[KeptConnector]:
-        return [one.kept for one in self._connectors.values()]
+        here = [one.kept for one in self._connectors.values() if not self._is_shared(one)]
+        return [*self._set_aside, *here]
 
     def _keep(self, connectors: Iterable[KeptConnector]) -> None:
         self._store.write(sorted(connectors, key=lambda one: one.name))
