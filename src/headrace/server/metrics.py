@@ -18,6 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from headrace.model.errors import NotFound
 from headrace.server.node import QDRANT_API_VERSION, Node
 from headrace.server.requests_log import (
     DURATION_BOUNDS_S,
@@ -93,6 +94,46 @@ class _NodeCollector(Collector):
             "approximate amount of points per collection",
             [({"id": self._shown(name)}, count) for name, count in counts.items()],
         )
+        yield from self._vectors(list(counts))
+        yield from (
+            _gauge(name, what, [({}, value)])
+            # A collection is one shard of one replica, which answers while its process does.
+            for name, what, value in (
+                ("collection_active_replicas_min", "least active replicas", min(1, len(counts))),
+                ("collection_active_replicas_max", "most active replicas", min(1, len(counts))),
+                ("collection_dead_replicas", "replicas that are not active", 0),
+            )
+        )
+        yield _gauge(
+            "collection_update_queue_length",
+            "writes that were acknowledged and are not visible",
+            [({"id": self._shown(name)}, 0) for name in counts],
+        )
+
+    def _vectors(self, names: Iterable[str]) -> Iterator[Metric]:
+        vectors, excluded, running = [], [], []
+        for collection_name in names:
+            shown = self._shown(collection_name)
+            try:
+                counts = self._service.vector_counts(collection_name)
+                graphs = self._service.graph_builds(collection_name).values()
+                linking = sum(one.vectors_to_link > 0 for one in graphs)
+                parts = len(self._service.payload_index_builds(collection_name))
+            except NotFound:  # deleted meanwhile
+                continue
+            running.append(({"id": shown}, linking + parts))
+            for name, one in counts.items():
+                vectors.append(({"collection": shown, "vector": name}, one.total))
+                excluded.append(({"id": shown, "vector": name}, one.indexed_only_excluded))
+        total = sum(count for _, count in vectors)
+        yield _gauge("collections_vector_total", "number of vectors", [({}, total)])
+        yield _gauge("collection_vectors", "number of vectors by name", vectors)
+        yield _gauge(
+            "collection_indexed_only_excluded_points",
+            "points that a search with `indexed_only` leaves out",
+            excluded,
+        )
+        yield _gauge("collection_running_optimizations", "builds in the background", running)
 
     def _responses(self, protocol: Protocol) -> Iterator[Metric]:
         found = [

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
+
+import orjson
 
 from headrace.server.logs import fields
 
@@ -63,12 +65,20 @@ class Endpoint(NamedTuple):
 
 
 class SlowRequest(NamedTuple):
-    """One request that took long."""
+    """A request that took long.
+
+    Attributes:
+        seconds: of the slowest one, as are the others.
+        shape: what was asked; see `request_shape`.
+        times: how often it was asked slowly.
+    """
 
     request_id: str
     endpoint: Endpoint
     seconds: float
     ended_at: datetime
+    shape: Any
+    times: int
 
 
 class Durations:
@@ -117,7 +127,7 @@ class RequestsLog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._durations: dict[Endpoint, Durations] = {}
-        self._slow: deque[SlowRequest] = deque(maxlen=_SLOW_REQUESTS_KEPT)
+        self._slow: OrderedDict[bytes, SlowRequest] = OrderedDict()
         self._running = 0
 
     @property
@@ -130,14 +140,27 @@ class RequestsLog:
         with self._lock:
             self._running += 1
 
-    def end(self, endpoint: Endpoint, seconds: float, request_id: str = "") -> None:
-        """A request that had come was answered; a slow one is logged."""
+    def end(
+        self,
+        endpoint: Endpoint,
+        seconds: float,
+        request_id: str = "",
+        shape: Callable[[], Any] = lambda: None,
+    ) -> None:
+        """A request that had come was answered; a slow one is logged and kept.
+
+        Args:
+            endpoint: what was called.
+            seconds: how long it took.
+            request_id: that it was answered with.
+            shape: what was asked; called for a slow one.
+        """
         with self._lock:
             self._running -= 1
             self._durations.setdefault(endpoint, Durations()).add(seconds)
         if seconds >= SLOW_REQUEST_S:
-            slow = SlowRequest(request_id, endpoint, seconds, datetime.now(UTC))
-            self._slow.append(slow)
+            now = datetime.now(UTC)
+            self._keep(SlowRequest(request_id, endpoint, seconds, now, shape(), 1))
         level = logging.WARNING if seconds >= SLOW_REQUEST_S else logging.DEBUG
         if logger.isEnabledFor(level):
             logger.log(
@@ -175,8 +198,21 @@ class RequestsLog:
             return merged
 
     def slow_requests(self) -> list[SlowRequest]:
-        """The latest slow requests, newest first."""
-        return list(self._slow)[::-1]
+        """The slow requests, slowest first; one that was asked often stands once."""
+        with self._lock:
+            return sorted(self._slow.values(), key=lambda slow: slow.seconds, reverse=True)
+
+    def _keep(self, slow: SlowRequest) -> None:
+        named = (slow.endpoint.name, slow.endpoint.collection_name, slow.shape)
+        key = orjson.dumps(named, default=str)
+        with self._lock:
+            before = self._slow.pop(key, None)
+            if before is not None:
+                slower = max(before, slow, key=lambda one: one.seconds)
+                slow = slower._replace(times=before.times + 1)
+            self._slow[key] = slow
+            if len(self._slow) > _SLOW_REQUESTS_KEPT:
+                self._slow.popitem(last=False)
 
 
 def request_id_of(given: bytes) -> bytes:

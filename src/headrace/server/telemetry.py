@@ -9,7 +9,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from headrace.service.quotas import memory_bytes_max, resident_bytes
 from headrace.service.service import Service
 
 _KIB = 1024
+_MILLIS = 1_000
 _MICROS = 1_000_000
 
 ConfigAnswer = Callable[[str], dict[str, Any]]
@@ -54,8 +55,8 @@ def telemetry_answer(
     collections: dict[str, Any] = {"number_of_collections": len(counts)}
     if details_level > 0:
         collections["collections"] = [
-            _collection_answer(shown(name), config_answer(name), count, details_level)
-            for name, count in counts.items()
+            _collection_answer(service, name, shown(name), config_answer(name), details_level)
+            for name in counts
         ]
     answer: dict[str, Any] = {
         "id": node.id,
@@ -107,24 +108,31 @@ def _app_answer(service: Service, node: Node, details_level: int) -> dict[str, A
 
 
 def _collection_answer(
-    name: str, config: dict[str, Any], points_count: int, details_level: int
+    service: Service, name: str, shown_name: str, config: dict[str, Any], details_level: int
 ) -> dict[str, Any]:
-    vectors_count = points_count * _vector_names_count(config["params"])
+    vectors = service.vector_counts(name)
+    vectors_count = sum(one.total for one in vectors.values())
+    info = service.collection_info(name)
     if details_level == 1:
         return {
             "vectors": vectors_count,
-            "optimizers_status": "ok",
+            "optimizers_status": "ok" if info.index_error is None else {"error": info.index_error},
             "params": config["params"],
         }
-    answer = {"id": name, "init_time_ms": 0, "config": config}
+    answer = {
+        "id": shown_name,
+        "init_time_ms": round(info.load_seconds * _MILLIS),
+        "config": config,
+    }
     if details_level == 2:
         return answer
     local = {
         "variant_name": None,
-        "status": "green",
-        "total_optimized_points": 0,
-        "num_points": points_count,
+        "status": "yellow" if info.is_indexing else "green",
+        "total_optimized_points": info.indexed_vectors_count,
+        "num_points": info.points_count,
         "num_vectors": vectors_count,
+        "num_vectors_by_name": {name: one.total for name, one in vectors.items()},
         "update_queue": {"length": 0},
     }
     shard: dict[str, Any] = {
@@ -136,12 +144,6 @@ def _collection_answer(
         "partial_snapshot": None,
     }
     return answer | {"shards": [shard], "transfers": [], "resharding": []}
-
-
-def _vector_names_count(params: Mapping[str, Any]) -> int:
-    vectors = params.get("vectors") or {}
-    dense = 1 if "size" in vectors else len(vectors)
-    return dense + len(params.get("sparse_vectors") or {})
 
 
 def _requests_answer(

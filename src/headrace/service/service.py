@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from time import perf_counter
 
 from headrace.engine.collection.collection import Collection
 from headrace.engine.collection.columns import retrieve_columns
@@ -19,9 +20,11 @@ from headrace.engine.query.columns import ColumnScan, scan_columns
 from headrace.engine.query.matrix import MatrixRow as MatrixRow
 from headrace.engine.query.plan import StagePlan as StagePlan
 from headrace.engine.segment.segment import View
+from headrace.engine.vector_index.indexed_vectors import GraphProgress as GraphProgress
+from headrace.engine.work_log import FinishedWork as FinishedWork
 from headrace.model.aliases import AliasAction, AliasDescription
 from headrace.model.collection_changes import CollectionChange
-from headrace.model.collection_config import CollectionConfig
+from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
 from headrace.model.errors import BadRequest, NotFound
 from headrace.model.filters import Filter
 from headrace.model.ids import PointId
@@ -50,9 +53,11 @@ from headrace.model.query_rules import check_query
 from headrace.model.snapshots import SnapshotUrls
 from headrace.service.collection_info import CollectionInfo as CollectionInfo
 from headrace.service.collection_info import PayloadIndexInfo as PayloadIndexInfo
-from headrace.service.collection_info import collection_info
+from headrace.service.collection_info import VectorCounts as VectorCounts
+from headrace.service.collection_info import collection_info, vector_counts
 from headrace.service.gate import Gate
 from headrace.service.group_lookup import joined, lookup_ids
+from headrace.service.issues import SLOW_READ_S, Issues, UnindexedField, filters_of
 from headrace.service.quotas import Quotas
 from headrace.service.snapshots import Snapshots
 
@@ -72,6 +77,7 @@ class Service:
         self._engine = engine
         self._quotas = Quotas(engine)
         self._gate = Gate(self._quotas)
+        self._issues = Issues()
         self.snapshots = Snapshots(engine, snapshot_urls, self._gate.forget)
 
     @classmethod
@@ -183,6 +189,30 @@ class Service:
         """
         return self._collection(name).payload_index_builds()
 
+    def graph_builds(self, name: str) -> dict[str, GraphProgress]:
+        """What is being done to a collection's graphs, or waits for it, by vector name.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return self._collection(name).graph_builds()
+
+    def finished_work(self, name: str) -> list[FinishedWork]:
+        """What was done to a collection in the background lately, newest first.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return self._collection(name).finished_work()
+
+    def vector_counts(self, name: str) -> dict[str, VectorCounts]:
+        """How many vectors of each name a collection has.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return vector_counts(self._collection(name).view)
+
     def is_indexing(self, name: str) -> bool:
         """Whether graphs are made for vectors that are searched exactly so far.
 
@@ -229,6 +259,20 @@ class Service:
     def quotas(self) -> Quotas:
         """The limits of this machine's memory and disk."""
         return self._quotas
+
+    def issues(self) -> list[UnindexedField]:
+        """What slow reads lacked, and still lack, the latest first."""
+        return self._issues.unsolved(self._schema_or_none)
+
+    def clear_issues(self) -> None:
+        """Forget what slow reads lacked."""
+        self._issues.clear()
+
+    def _schema_or_none(self, name: str) -> Mapping[str, PayloadFieldSchema] | None:
+        try:
+            return self._collection(name).view.schema
+        except NotFound:
+            return None
 
     # Writes
 
@@ -379,14 +423,20 @@ class Service:
 
         Raises: as `retrieve`.
         """
-        return self._to_scroll(collection_name, scroll).scroll(scroll)
+        collection, started = self._to_scroll(collection_name, scroll), perf_counter()
+        page = collection.scroll(scroll)
+        self._read_took(collection, started, scroll.filter)
+        return page
 
     def scroll_pieces(self, collection_name: str, scroll: Scroll, records_max: int) -> ScrollPieces:
         """As `scroll`, of which `records_max` records at a time are read as they are taken.
 
         Raises: as `retrieve`.
         """
-        return self._to_scroll(collection_name, scroll).scroll_pieces(scroll, records_max)
+        collection, started = self._to_scroll(collection_name, scroll), perf_counter()
+        found = collection.scroll_pieces(scroll, records_max)
+        self._read_took(collection, started, scroll.filter)
+        return found
 
     def _to_scroll(self, collection_name: str, scroll: Scroll) -> Collection:
         """The collection, once it is seen to take this scroll."""
@@ -408,7 +458,10 @@ class Service:
         """
         collection = self._collection(collection_name)
         self._gate.check_read(collection, filter)
-        return collection.count(filter)
+        started = perf_counter()
+        count = collection.count(filter)
+        self._read_took(collection, started, filter)
+        return count
 
     def query(self, collection_name: str, query: Query) -> list[ScoredPoint]:
         """The best points of a query, best first.
@@ -422,7 +475,7 @@ class Service:
         check_query(query)
         collection = self._collection(collection_name)
         self._gate.check_queries(collection, (query,))
-        return collection.query(query, self._find_view)
+        return self._query(collection, query)
 
     def query_pieces(
         self, collection_name: str, query: Query, points_max: int
@@ -434,7 +487,10 @@ class Service:
         check_query(query)
         collection = self._collection(collection_name)
         self._gate.check_queries(collection, [query])
-        return collection.query_pieces(query, self._find_view, points_max)
+        started = perf_counter()
+        found = collection.query_pieces(query, self._find_view, points_max)
+        self._read_took(collection, started, query)
+        return found
 
     def query_batch(
         self, collection_name: str, queries: Sequence[Query]
@@ -447,7 +503,7 @@ class Service:
             check_query(query)
         collection = self._collection(collection_name)
         self._gate.check_queries(collection, queries)
-        return [collection.query(query, self._find_view) for query in queries]
+        return [self._query(collection, query) for query in queries]
 
     def is_short(self, collection_name: str, query: Query) -> bool:
         """Whether a query certainly takes a millisecond or so at the most.
@@ -491,7 +547,9 @@ class Service:
         check_query(query)
         collection = self._collection(collection_name)
         self._gate.check_groups(collection, query, group_by)
+        started = perf_counter()
         groups = collection.groups(query, group_by, self._find_view)
+        self._read_took(collection, started, query)
         if with_lookup is None:
             return groups
         self._find_view(with_lookup.collection_name)
@@ -512,7 +570,10 @@ class Service:
         """
         collection = self._collection(collection_name)
         self._gate.check_read(collection, facet.filter, facet.limit)
-        return collection.facet(facet)
+        started = perf_counter()
+        hits = collection.facet(facet)
+        self._read_took(collection, started, facet.filter)
+        return hits
 
     def matrix(self, collection_name: str, request: MatrixRequest) -> list[MatrixRow]:
         """The nearest neighbours of each point of a random sample, within the sample.
@@ -525,6 +586,21 @@ class Service:
         most = request.sample * request.limit
         self._gate.check_read(collection, request.filter, most, cost=request.sample)
         return collection.matrix(request, self._find_view)
+
+    def _query(self, collection: Collection, query: Query) -> list[ScoredPoint]:
+        started = perf_counter()
+        points = collection.query(query, self._find_view)
+        self._read_took(collection, started, query)
+        return points
+
+    def _read_took(
+        self, collection: Collection, started: float, what: Filter | Query | None
+    ) -> None:
+        """Look at a read that is done: an issue, if it was slow and lacked an index."""
+        seconds = perf_counter() - started
+        if what is not None and seconds >= SLOW_READ_S:
+            schema = collection.view.schema
+            self._issues.slow_read(collection.name, schema, filters_of(what))
 
     def _find_view(self, name: str) -> View:
         """The newest view of a collection that another one's query names."""

@@ -6,28 +6,18 @@ Texts follow Qdrant: what was wrong, then what to do about it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
 from headrace.model.errors import BadRequest
 from headrace.model.filters import (
     Condition,
     FieldCondition,
     Filter,
     HasId,
-    IsEmpty,
-    IsNull,
     MatchAny,
     MatchExcept,
-    MatchPhrase,
-    MatchPrefix,
-    MatchText,
-    MatchTextAny,
-    MatchValue,
-    Nested,
 )
-from headrace.model.ids import parse_uuid
 from headrace.model.operations import (
     ClearPayload,
     CreatePayloadIndex,
@@ -41,16 +31,18 @@ from headrace.model.operations import (
     UpdateVectors,
     UpsertPoints,
 )
-from headrace.model.queries import Prefetch, Query, SearchParams
+from headrace.model.queries import Formula, Prefetch, Query, SearchParams
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, MultiBatch, SparseBatch, VectorBatch
+from headrace.service.needed_indexes import (
+    NeededIndex,
+    Schema,
+    filter_leaves,
+    needed_by_expression,
+    needed_by_filter,
+    needed_by_group,
+)
 
 Limits = Mapping[str, Any]
-Schema = Mapping[str, PayloadFieldSchema]
-
-_GROUPED_TYPES = (PayloadFieldType.KEYWORD, PayloadFieldType.INTEGER, PayloadFieldType.UUID)
-_GEO_TYPES = (PayloadFieldType.GEO,)
-_TEXT_TYPES = (PayloadFieldType.TEXT,)
-_RANGE_TYPES = (PayloadFieldType.INTEGER, PayloadFieldType.FLOAT, PayloadFieldType.DATETIME)
 
 
 def active_limits(config: Mapping[str, Any] | None) -> Limits | None:
@@ -92,6 +84,8 @@ def check_query(limits: Limits, schema: Schema, query: Query) -> None:
         check_read_filter(limits, schema, stage.filter)
         if stage.params.idf is not None:
             check_read_filter(limits, schema, stage.params.idf.corpus)
+        if isinstance(stage.query, Formula):
+            _check_formula(limits, schema, stage.query)
 
 
 def check_group_by(limits: Limits, schema: Schema, key: str) -> None:
@@ -101,7 +95,7 @@ def check_group_by(limits: Limits, schema: Schema, key: str) -> None:
         BadRequest: it has none.
     """
     if limits.get("unindexed_filtering_retrieve") is False:
-        _require_index(schema, key, _GROUPED_TYPES)
+        _require_index(schema, needed_by_group(key))
 
 
 def check_read_filter(limits: Limits, schema: Schema, filter: Filter | None) -> None:
@@ -225,6 +219,12 @@ def _check_vectors(limits: Limits, vectors: Mapping[str, VectorBatch]) -> None:
             )
 
 
+def _check_formula(limits: Limits, schema: Schema, formula: Formula) -> None:
+    if limits.get("unindexed_filtering_retrieve") is False:
+        for needed in needed_by_expression(formula.expression):
+            _require_index(schema, needed)
+
+
 # Filters
 
 
@@ -232,7 +232,7 @@ def _check_filter(limits: Limits, schema: Schema, filter: Filter | None, permiss
     if filter is None:
         return
     most = limits.get("filter_max_conditions")
-    conditions = list(_leaves(filter, ""))
+    conditions = list(filter_leaves(filter))
     if most is not None and len(conditions) > most:
         raise _refusal(
             f"Filter condition limit reached ({len(conditions)} > {most})",
@@ -246,28 +246,8 @@ def _check_filter(limits: Limits, schema: Schema, filter: Filter | None, permiss
                 "Reduce the size of your condition.",
             )
     if limits.get(permission) is False:
-        for condition, prefix in conditions:
-            _check_indexed(schema, condition, prefix)
-
-
-def _leaves(filter: Filter, prefix: str) -> Iterator[tuple[Condition, str]]:
-    """Every condition that is no filter, and the path that its key is below."""
-    groups: Iterable[tuple[Condition, ...]] = (
-        filter.must,
-        filter.should,
-        filter.must_not,
-        filter.min_should.conditions if filter.min_should else (),
-    )
-    for conditions in groups:
-        for condition in conditions:
-            match condition:
-                case Filter():
-                    yield from _leaves(condition, prefix)
-                case Nested(key=key, filter=nested):
-                    path = key if key.endswith("[]") else f"{key}[]"
-                    yield from _leaves(nested, f"{prefix}{path}.")
-                case _:
-                    yield condition, prefix
+        for needed in needed_by_filter(filter):
+            _require_index(schema, needed)
 
 
 def _size(condition: Condition) -> int:
@@ -282,55 +262,13 @@ def _size(condition: Condition) -> int:
             return 0
 
 
-def _check_indexed(schema: Schema, condition: Condition, prefix: str) -> None:
-    if isinstance(condition, (IsEmpty, IsNull)):
-        _require_index(schema, prefix + condition.key, tuple(PayloadFieldType))
-    elif isinstance(condition, FieldCondition):
-        _require_index(schema, prefix + condition.key, _types_for(condition))
-
-
-def _types_for(condition: FieldCondition) -> tuple[PayloadFieldType, ...]:
-    """The types of index that serve a condition."""
-    if condition.match is not None:
-        return _types_for_match(condition)
-    if condition.range is not None:
-        return _RANGE_TYPES
-    if condition.geo_bounding_box or condition.geo_radius or condition.geo_polygon:
-        return _GEO_TYPES
-    return tuple(PayloadFieldType)
-
-
-def _types_for_match(condition: FieldCondition) -> tuple[PayloadFieldType, ...]:
-    match condition.match:
-        case MatchText() | MatchTextAny() | MatchPhrase():
-            return _TEXT_TYPES
-        case MatchPrefix():
-            return (PayloadFieldType.KEYWORD,)
-        case MatchValue(value=bool()):
-            return (PayloadFieldType.BOOL,)
-        case MatchValue(value=value):
-            return _types_for_values((value,))
-        case MatchAny(values=values) | MatchExcept(values=values):
-            return _types_for_values(values)
-        case _:
-            raise AssertionError(condition.match)
-
-
-def _types_for_values(values: Sequence[str | int]) -> tuple[PayloadFieldType, ...]:
-    if not all(isinstance(value, str) for value in values):
-        return (PayloadFieldType.INTEGER,)
-    if values and all(parse_uuid(str(value)) is not None for value in values):
-        return (PayloadFieldType.KEYWORD, PayloadFieldType.UUID)
-    return (PayloadFieldType.KEYWORD,)
-
-
-def _require_index(schema: Schema, key: str, types: tuple[PayloadFieldType, ...]) -> None:
-    found = schema.get(key)
-    if found is not None and found.data_type in types:
+def _require_index(schema: Schema, needed: NeededIndex) -> None:
+    if needed.is_there(schema):
         return
-    listed = ", ".join(data_type.value for data_type in types)
+    listed = ", ".join(dict.fromkeys(kind.data_type.value for kind in needed.kinds))
     raise _refusal(
-        f'Index required but not found for "{key}" of one of the following types: [{listed}]',
+        f'Index required but not found for "{needed.payload_path}" '
+        f"of one of the following types: [{listed}]",
         "Create an index for this key or use a different filter.",
     )
 

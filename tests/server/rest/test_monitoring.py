@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.engine.payload_index.part_key import PartKey, PartKind
+from headrace.server.logs import LogLevel, configure_logging
 from headrace.server.requests_log import Endpoint, Protocol, RequestsLog
 from headrace.server.rest import endpoint
-from headrace.service.service import BuildProgress, Service
+from headrace.service.service import BuildProgress, GraphProgress, Service
 from tests.server.rest.rest_server import Rest
 
 COUNT = "/collections/{collection_name}/points/count"
@@ -111,18 +115,39 @@ def test_the_requests_of_a_collection_that_is_gone_lose_its_name() -> None:
     assert durations.count == 2
 
 
-def test_the_log_level_can_be_changed(rest: Rest) -> None:
-    root = logging.getLogger()
-    before = root.level
+def test_levels_and_format_of_the_log_can_be_changed(
+    rest: Rest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("", "headrace.server", "uvicorn", "httpx", "httpcore")
+    loggers = {name: logging.getLogger(name) for name in names}
+    handlers = loggers[""].handlers[:]
+    levels = {name: logger.level for name, logger in loggers.items()}
     try:
-        assert rest.result("POST", "/logger", {"log_level": "ERROR"}) is True
-        assert rest.result("GET", "/logger") == {"log_level": "error"}
-        assert root.level == logging.ERROR
-        wrongs: tuple[Any, ...] = ({"log_level": "loud"}, {"on_disk": {}})
-        for wrong in wrongs:
+        configure_logging(LogLevel.INFO)
+        assert rest.result("GET", "/logger") == {
+            "log_level": "info",
+            "format": "text",
+            "on_disk": {"enabled": False},
+        }
+        change = {"log_level": "ERROR,headrace.server=debug", "format": "json", "on_disk": None}
+        assert rest.result("POST", "/logger", change) is True
+        assert rest.result("GET", "/logger")["log_level"] == "error"
+        assert loggers[""].level == logging.ERROR
+        capsys.readouterr()
+        rest.call("GET", "/collections", headers={"x-request-id": "seen-7"})
+        said = [orjson.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert "seen-7" in [line.get("request_id") for line in said]
+        for wrong in (
+            {"log_level": "loud"},
+            {"format": "xml"},
+            {"on_disk": {"enabled": True}},
+            {"color": True},
+        ):
             assert rest.error("POST", "/logger", wrong)[0] == 400
     finally:
-        root.setLevel(before)
+        loggers[""].handlers[:] = handlers
+        for name, level in levels.items():
+            loggers[name].setLevel(level)
 
 
 def test_threads_are_shown_where_they_are(rest: Rest) -> None:
@@ -151,8 +176,10 @@ def test_vectors_that_wait_for_their_graph_are_a_queued_optimization(
     idle = rest.result("GET", path)
     assert idle["summary"]["queued_optimizations"] == 0
     assert len(idle["idle_segments"]) == 1
-    monkeypatch.setattr(Service, "is_indexing", lambda *_: True)
+    graphs = {"": GraphProgress(0, 0, "the tail is long")}
+    monkeypatch.setattr(Service, "graph_builds", lambda *_: graphs)
     waiting = rest.result("GET", path)
+    assert waiting["idle_segments"] == []
     assert waiting["summary"]["queued_optimizations"] == 1
     assert waiting["queued"] == [{"optimizer": "indexing", "segments": idle["idle_segments"]}]
 
@@ -172,6 +199,116 @@ def test_builds_of_the_payload_index_are_running_optimizations(
         "done": 1024,
         "total": 5000,
     }
+
+
+def test_a_graph_that_is_made_is_a_running_optimization(
+    rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = {"text": GraphProgress(10, 50, "the tail is long")}
+    monkeypatch.setattr(Service, "graph_builds", lambda *_: graphs)
+    (running,) = rest.result("GET", f"/collections/{collection}/optimizations")["running"]
+    assert running["progress"] == {
+        "name": "graph of vector 'text': the tail is long",
+        "done": 10,
+        "total": 50,
+    }
+
+
+def test_what_was_done_in_the_background_is_completed_newest_first(
+    rest: Rest, new_collection: Callable[..., str]
+) -> None:
+    name = new_collection(optimizers_config={"indexing_threshold": 1})
+    points = [{"id": n, "vector": [n % 7, n % 11, 1, 0], "payload": {"n": n}} for n in range(1200)]
+    for first in range(0, len(points), 400):
+        body = {"points": points[first : first + 400]}
+        rest.result("PUT", f"/collections/{name}/points?wait=true", body)
+    by_n = {"filter": {"must": [{"key": "n", "range": {"gte": 3}}]}}
+    path = f"/collections/{name}/optimizations?with=completed"
+    deadline = time.monotonic() + 30
+    kinds: set[str] = set()
+    completed: list[Any] = []
+    while not {"indexing", "payload_index"} <= kinds and time.monotonic() < deadline:
+        rest.result("POST", f"/collections/{name}/points/count", by_n)
+        completed = rest.result("GET", path)["completed"]
+        kinds = {one["optimizer"] for one in completed}
+        time.sleep(0.05)
+    assert {"indexing", "payload_index"} <= kinds
+    ended = [one["progress"]["started_at"] for one in completed]
+    assert ended == sorted(ended, reverse=True)
+    assert all(one["status"] == "done" for one in completed)
+    assert len(rest.result("GET", f"{path}&completed_limit=1")["completed"]) == 1
+    metrics = rest.call("GET", "/metrics").text
+    assert f'collection_vectors{{collection="{name}",vector=""}} 1200.0' in metrics
+    local = next(
+        one["shards"][0]["local"]
+        for one in rest.result("GET", "/telemetry?details_level=3")["collections"]["collections"]
+        if one["id"] == name
+    )
+    assert (local["num_points"], local["num_vectors_by_name"]) == (1200, {"": 1200})
+    assert local["total_optimized_points"] > 0
+
+
+def test_a_slow_read_of_a_field_without_an_index_is_an_issue_until_it_has_one(
+    rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def issues() -> list[Any]:
+        found = rest.result("GET", "/issues")["issues"]
+        return [one for one in found if collection in one["id"]]
+
+    by_color = {"filter": {"must": [{"key": "color", "match": {"value": "red"}}]}}
+    by_size = {"prefetch": {"filter": {"must": [{"key": "size", "range": {"gt": 1}}]}}}
+    count, query = (f"/collections/{collection}/points/{one}" for one in ("count", "query"))
+    rest.result("POST", count, by_color)
+    assert issues() == []
+    monkeypatch.setattr("headrace.service.service.SLOW_READ_S", 0.0)
+    rest.result("POST", count, by_color)
+    rest.result("POST", query, {**by_size, "query": [1, 0, 0, 0]})
+    of_size, of_color = issues()
+    assert of_color["id"] == f"UNINDEXED_FIELD/{collection}/color"
+    choices = [one["action"]["body"] for one in of_size["solution"]["immediate_choice"]]
+    assert {one["field_schema"] for one in choices} == {"float", "integer"}
+    action = of_color["solution"]["immediate"]["action"]
+    rest.result(action["method"], action["uri"], action["body"], headers=action["headers"])
+    assert [one["id"] for one in issues()] == [of_size["id"]]
+    assert rest.result("DELETE", "/issues") is True
+    assert issues() == []
+
+
+def test_slow_requests_show_what_was_asked_without_what_is_long(
+    rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.server.requests_log.SLOW_REQUEST_S", 0.0)
+    vector, filter = [0.5] * 4, {"must": [{"has_id": list(range(50))}]}
+    body = {"query": vector, "limit": 3, "filter": filter}
+    for _ in range(3):
+        rest.result("POST", f"/collections/{collection}/points/query", body)
+    secret = {"location": "file:///nowhere/x.snapshot", "api_key": "secret-7"}
+    rest.call("PUT", f"/collections/{collection}/snapshots/recover", secret)
+    monkeypatch.undo()
+    found = rest.result("GET", "/profiler/slow_requests?limit=1000&request=points/query")
+    (slow,) = (one for one in found["requests"] if one["collection_name"] == collection)
+    assert slow["approx_count"] == 3
+    assert slow["request_body"] == {
+        "query": vector,
+        "limit": 3,
+        "filter": {"must": [{"has_id": "<50 numbers>"}]},
+    }
+    assert "secret-7" not in rest.call("GET", "/profiler/slow_requests?limit=1000").text
+
+
+def test_nothing_is_ever_left_to_cut_from_a_log(rest: Rest, collection: str) -> None:
+    path = f"/collections/{collection}/truncate_unapplied_wal"
+    assert rest.result("POST", path) == 0
+    assert rest.call("POST", f"{path}?wait=false").status_code == 202
+    missing = "/collections/missing/truncate_unapplied_wal"
+    assert rest.error("POST", missing)[0] == 404
+
+
+def test_no_profiler_is_attached(rest: Rest) -> None:
+    assert rest.result("GET", "/debugger") == {"pyroscope": None}
+    assert rest.result("PATCH", "/debugger", {"pyroscope": None}) is True
+    wanted = {"pyroscope": {"url": "http://x", "identifier": "x"}}
+    assert rest.error("PATCH", "/debugger", wanted)[0] == 400
 
 
 def test_more_requests_than_may_wait_are_told_to_come_again(

@@ -14,7 +14,7 @@ import pytest
 
 from headrace.model.errors import Unavailable
 from headrace.server.rest import receiving
-from headrace.server.rest.receiving import BODY_BYTES_MAX, Intake
+from headrace.server.rest.receiving import BODY_BYTES_MAX, Intake, Room
 from headrace.service.service import Service
 from tests.server.rest.rest_server import Rest
 
@@ -83,10 +83,10 @@ def test_a_body_that_stops_in_the_middle_is_told_so(
 
 def test_all_bodies_together_take_no_more_than_there_is_for_them() -> None:
     intake = Intake(100)
-    with intake.room() as first:
+    with Room(intake) as first:
         first.take(60)
         first.take(40)
-        with intake.room() as second, pytest.raises(Unavailable):
+        with Room(intake) as second, pytest.raises(Unavailable):
             second.take(1)
         assert intake.bytes == 100
     assert intake.bytes == 0

@@ -147,6 +147,63 @@ def test_a_request_beyond_a_limit_is_refused_with_help(
     assert rest.call(method, f"/collections/{collection}/{path}", body).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("condition", "lacking", "serving"),
+    [
+        ({"match": {"value": 7}}, {"type": "integer", "lookup": False, "range": True}, "integer"),
+        ({"range": {"gt": 1}}, {"type": "integer", "lookup": True, "range": False}, "float"),
+        ({"range": {"gt": 1}}, "datetime", "integer"),
+        ({"range": {"gt": "2020-01-01"}}, "float", "datetime"),
+        ({"match": {"prefix": "a"}}, "keyword", {"type": "keyword", "prefix": True}),
+        ({"match": {"phrase": "a b"}}, "text", {"type": "text", "phrase_matching": True}),
+        ({"match": {"text": "a"}}, "keyword", "text"),
+        ({"match": {"value": True}}, "keyword", "bool"),
+        ({"match": {"except": ["a"]}}, "integer", "keyword"),
+        ({"geo_radius": {"center": {"lon": 0, "lat": 0}, "radius": 1}}, "float", "geo"),
+        ({"match": {"value": "6f3c7d8e-0f3b-4e0d-9f0a-3f3c7d8e0f3b"}}, "text", "uuid"),
+        ({"is_empty": True}, None, "float"),
+    ],
+)
+def test_an_index_counts_only_if_it_serves_the_condition(
+    rest: Rest, collection: str, condition: Any, lacking: Any, serving: Any
+) -> None:
+    strict(rest, collection, unindexed_filtering_retrieve=False)
+    body = {"filter": {"must": [{"key": "f", **condition}]}}
+    count, index = f"/collections/{collection}/points/count", f"/collections/{collection}/index"
+    if lacking is not None:
+        rest.result("PUT", index, {"field_name": "f", "field_schema": lacking})
+    status, text = rest.error("POST", count, body)
+    assert (status, 'not found for "f"' in text) == (400, True)
+    rest.result("PUT", index, {"field_name": "f", "field_schema": serving})
+    assert rest.result("POST", count, body) == {"count": 0}
+
+
+def test_a_list_without_values_needs_no_index(rest: Rest, collection: str) -> None:
+    strict(rest, collection, unindexed_filtering_retrieve=False)
+    body = {"filter": {"must": [{"key": "f", "match": {"any": []}}]}}
+    assert rest.result("POST", f"/collections/{collection}/points/count", body) == {"count": 0}
+
+
+@pytest.mark.parametrize(
+    ("expression", "types"),
+    [
+        ({"sum": ["$score", {"mult": [2.0, "size"]}]}, "integer, float"),
+        ({"div": {"left": 1.0, "right": {"datetime_key": "size"}}}, "datetime"),
+        ({"geo_distance": {"origin": {"lon": 0, "lat": 0}, "to": "size"}}, "geo"),
+        ({"lin_decay": {"x": 1.0, "target": {"neg": "size"}}}, "integer, float"),
+        ({"key": "size", "match": {"value": "a"}}, "keyword"),
+    ],
+)
+def test_a_formula_needs_indexes_as_filters_do(
+    rest: Rest, collection: str, expression: Any, types: str
+) -> None:
+    strict(rest, collection, unindexed_filtering_retrieve=False)
+    body = {"prefetch": {"query": [1, 0, 0, 0]}, "query": {"formula": expression}}
+    status, text = rest.error("POST", f"/collections/{collection}/points/query", body)
+    assert status == 400
+    assert f'for "size" of one of the following types: [{types}]' in text
+
+
 @pytest.mark.parametrize("limit", ["max_points_count", "max_collection_vector_size_bytes"])
 def test_a_full_collection_takes_no_more_points_but_lets_them_go(
     rest: Rest, collection: str, limit: str

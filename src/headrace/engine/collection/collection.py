@@ -38,6 +38,8 @@ from headrace.engine.storage.file_ops import FILE_OPS, FileOps
 from headrace.engine.storage.wal import Wal
 from headrace.engine.storage.wal_scan import WalRecord
 from headrace.engine.vector_index.builder import IndexBuilder
+from headrace.engine.vector_index.indexed_vectors import GraphProgress
+from headrace.engine.work_log import FinishedWork, WorkLog
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
 from headrace.model.errors import HeadraceError, NotFound, Unavailable
 from headrace.model.filters import Filter
@@ -160,6 +162,8 @@ class Collection:
         self._maintenance = maintenance
         self._maintained_after = 0.0
         self._compacted_after = 0.0
+        self._work_log = WorkLog()
+        began = time.monotonic()
         try:
             self._checkpoints = Checkpoints(directory, ops)
             self._checkpoints.load_into(self._segment)
@@ -169,6 +173,7 @@ class Collection:
         except BaseException:
             self._wal.close()
             raise
+        self.load_seconds = time.monotonic() - began
         self._view = self._segment.working_view()
         self._segment.published(self._view)
         self._request_maintenance()
@@ -435,9 +440,9 @@ class Collection:
             self._checkpoints.forget()
             compacted.published(view)
         replaced.close()
-        self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * (
-            time.monotonic() - started_at
-        )
+        seconds = time.monotonic() - started_at
+        self._work_log.add("vacuum", "rows of deleted points", view.row_count, seconds)
+        self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * seconds
 
     # Reading
 
@@ -560,6 +565,20 @@ class Collection:
     def payload_schema(self) -> dict[str, PayloadFieldSchema]:
         """The payload indexes, by payload path."""
         return dict(self._view.schema)
+
+    def graph_builds(self) -> dict[str, GraphProgress]:
+        """What is being done to graphs, or waits for it, by vector name."""
+        stores = self._view.indexed_stores()
+        found = {name: store.pending_work() for name, store in stores.items()}
+        return {name: progress for name, progress in found.items() if progress is not None}
+
+    def finished_work(self) -> list[FinishedWork]:
+        """What was done in the background lately, since the collection was opened, newest first."""
+        segment = self._view.segment
+        logs = [self._work_log, segment.payload_index.work_log]
+        logs.extend(store.work_log for store in segment.indexed_stores().values())
+        found = [one for log in logs for one in log.finished()]
+        return sorted(found, key=lambda one: one.began_at, reverse=True)
 
     def payload_index_builds(self) -> list[BuildProgress]:
         """What is being built of the payload index at this moment, and how far it is."""

@@ -8,6 +8,7 @@ the owner writes later is not seen.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from headrace.engine.storage.wal_scan import (
     wal_file_paths,
 )
 from headrace.engine.vector_index.builder import IndexBuilder
+from headrace.engine.work_log import WorkLog
 from headrace.model.collection_config import CollectionConfig
 from headrace.model.errors import CorruptFile, Forbidden, StorageFailed
 from headrace.model.operations import WriteBatch
@@ -65,7 +67,10 @@ class ReadOnlyCollection(Collection):
     ) -> None:
         self.name = name
         self._checkpoint_lock = threading.RLock()
+        self._work_log = WorkLog()
+        began = time.monotonic()
         self._segment = _load(directory, lambda: Segment(config, builder, transient_memory), ops)
+        self.load_seconds = time.monotonic() - began
         self._view = self._segment.working_view()
         self._segment.published(self._view)
 

@@ -23,6 +23,7 @@ from headrace.engine.payload_index.merge import merge_parts
 from headrace.engine.payload_index.part_key import PartKey, elements_keys
 from headrace.engine.payload_index.run import Run
 from headrace.engine.payload_index.transient_memory import TransientColumn, TransientMemory
+from headrace.engine.work_log import WorkLog
 from headrace.model.collection_config import PayloadFieldSchema
 from headrace.model.vectors import Rows
 
@@ -98,6 +99,7 @@ class PayloadIndex:
         self._last_demanded: tuple[Schema, set[PartKey]] = ({}, set())
         # What could not be built, so that it is not tried again after each write.
         self._not_buildable: set[PartKey] | None = None
+        self.work_log = WorkLog()
         memory.add(self)
 
     # Reading
@@ -191,6 +193,7 @@ class PayloadIndex:
     def take_over(self, old: PayloadIndex, view: IndexedView) -> None:
         """Build the parts that another segment's index has, for one that takes its place."""
         self._used_at.update(old._used_at)
+        self.work_log.take_over(old.work_log)
         parts = set(old._parts_bytes()) | self._demanded(view.schema)
         if parts:
             for covered in self._advance(view).runs:
@@ -263,15 +266,21 @@ class PayloadIndex:
         keys: Collection[PartKey],
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> Mapping[PartKey, Part]:
+        began = time.monotonic()
+
         def tell(rows_done: int) -> None:
             if is_stopped():
                 raise _Stopped
             self._progress[run] = BuildProgress(tuple(keys), rows_done, run.row_count)
 
         try:
-            return run.require(keys, tell)
+            parts = run.require(keys, tell)
         finally:
-            self._progress.pop(run, None)
+            progress = self._progress.pop(run, None)
+        if progress is not None:
+            paths = ", ".join(progress.payload_paths)
+            self.work_log.add("payload_index", paths, run.row_count, time.monotonic() - began)
+        return parts
 
     # Memory
 

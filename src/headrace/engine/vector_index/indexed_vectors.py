@@ -25,6 +25,7 @@ from headrace.engine.vectors.dense import DenseVectors
 from headrace.engine.vectors.distances import normalised, top_k
 from headrace.engine.vectors.elements import is_compared_by_angle
 from headrace.engine.vectors.row_set import RowSet
+from headrace.engine.work_log import WorkLog
 from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import Distance, FloatMatrix, Mask, Rows, SparseVector, Vector
@@ -43,7 +44,7 @@ _LENGTH_SQUARED_MIN = float(np.finfo(np.float32).eps)
 _WEAR_CHECK_SECONDS = 1.0
 
 
-class BuildProgress(msgspec.Struct, frozen=True):
+class GraphProgress(msgspec.Struct, frozen=True):
     """How far the index of a vector name is.
 
     Attributes:
@@ -86,9 +87,10 @@ class IndexedVectors(DenseVectors):
         self._live: Mask = np.empty(0, dtype=np.bool_)
         self._closing = threading.Event()
         self._building = threading.Lock()
-        self._progress: BuildProgress | None = None
+        self._progress: GraphProgress | None = None
         self._build_error: Exception | None = None
         self._wear_checked_at = 0.0
+        self.work_log = WorkLog()
 
     # Searching
 
@@ -150,6 +152,7 @@ class IndexedVectors(DenseVectors):
             kept_rows: ascending: `kept_rows[i]` of `old` is row i here.
         """
         self.adopt_ranges([sealed.renumbered(kept_rows) for sealed in old.ranges])
+        self.work_log.take_over(old.work_log)
 
     def published(self, live: Mask) -> None:
         """Have the builder look, if that may be worth it; the writer calls it.
@@ -166,10 +169,10 @@ class IndexedVectors(DenseVectors):
             return
         plan = self._plan(self._ranges, live)
         if plan is not None and self._progress is None:
-            self._progress = BuildProgress(0, 0, plan.reason)
+            self._progress = GraphProgress(0, 0, plan.reason)
             self._builder.submit(self)
 
-    def pending_work(self) -> BuildProgress | None:
+    def pending_work(self) -> GraphProgress | None:
         """What is being built or waits for it; None if nothing is."""
         return self._progress
 
@@ -181,6 +184,15 @@ class IndexedVectors(DenseVectors):
     def indexed_vectors_count(self, live: Mask) -> int:
         """How many vectors of live rows are in sealed ranges."""
         return sum(sealed.live_count(live) for sealed in self._ranges)
+
+    def indexed_only_excluded_count(self, live: Mask) -> int:
+        """How many vectors of live rows a search with `indexed_only` leaves out."""
+        if not self._ranges:
+            return 0
+        tail_begin = self._ranges[-1].row_end
+        if not self._is_large(len(live) - tail_begin):
+            return 0
+        return int(np.count_nonzero(self._indexable(live, tail_begin, len(live))))
 
     def give_up(self) -> None:
         """Have no more built, and the running build end soon."""
@@ -202,7 +214,8 @@ class IndexedVectors(DenseVectors):
             plan = None if self._closing.is_set() else self._plan(ranges, live)
             if plan is None:
                 return False
-            self._progress = BuildProgress(0, 0, plan.reason)
+            self._progress = GraphProgress(0, 0, plan.reason)
+            began = time.monotonic()
             try:
                 made = self._build(
                     plan, ranges, live, lambda: is_stopped() or self._closing.is_set()
@@ -212,6 +225,8 @@ class IndexedVectors(DenseVectors):
                 return False
             self._ranges = (*ranges[: plan.first], made, *ranges[plan.end :])
             self._build_error = None
+            kind = "merge" if plan.end > plan.first else "indexing"
+            self.work_log.add(kind, plan.reason, made.vector_count, time.monotonic() - began)
             return True
 
     def build_failed(self, error: Exception) -> None:
@@ -273,7 +288,7 @@ class IndexedVectors(DenseVectors):
             base = new_graph(sample, self._distance, self.settings)
 
         def report(linked: int) -> None:
-            self._progress = BuildProgress(linked, len(rows), reason)
+            self._progress = GraphProgress(linked, len(rows), reason)
 
         report(0)
         return extended(

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, NoReturn
 import grpc
 import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
@@ -34,6 +35,7 @@ from headrace.server.errors import UNEXPECTED_ERROR_TEXT, wire_status
 from headrace.server.grpc.rules import check_at_least
 from headrace.server.logs import fields
 from headrace.server.node import Node
+from headrace.server.request_shape import shortened
 from headrace.server.requests_log import Endpoint, Protocol, request_id_of
 from headrace.server.rest.endpoint import OVERLOAD_RETRY_AFTER_S, WAITING_MAX
 from headrace.service.service import Service
@@ -49,6 +51,9 @@ _STATUS_TEXT_BYTES_MAX = 2_000
 
 # Longer timeouts are none: timers do not count so far.
 _TIMEOUT_S_MAX = 24 * 3600
+
+# Larger requests are told by their size alone where slow ones are shown.
+_SHOWN_BYTES_MAX = 256 * 1024
 
 _Context = grpc.aio.ServicerContext[bytes, bytes]
 
@@ -132,7 +137,9 @@ class Calls:
             finally:
                 endpoint = Endpoint(Protocol.GRPC, name, code.value[0], self._collection(call))
                 seconds = time.perf_counter() - call.started
-                self._node.requests_log.end(endpoint, seconds, call.request_id)
+                self._node.requests_log.end(
+                    endpoint, seconds, call.request_id, lambda: _shape(name, call)
+                )
 
         return behave
 
@@ -148,6 +155,7 @@ class Calls:
             request = _decoded(request_class, request_bytes)
         else:
             request = await self._on_thread(_decoded, request_class, request_bytes)
+        call.request = request
         call.collection_name = getattr(request, "collection_name", None)
         access.check(call.method.need, call.collection_name)
         timeout_s = timeout_of(request)
@@ -203,6 +211,7 @@ class _Call:
     Attributes:
         started: by the performance counter.
         request_id: that the caller gave it, or a new one.
+        request: once it is decoded.
         collection_name: that the request names, once it is decoded.
     """
 
@@ -210,6 +219,7 @@ class _Call:
         self.method = method
         self.started = started
         self.request_id = request_id
+        self.request: Message | None = None
         self.collection_name: str | None = None
 
 
@@ -234,6 +244,15 @@ def timeout_of(request: Any) -> int | None:
     timeout_s: int = request.timeout
     check_at_least("timeout", timeout_s, 1)
     return timeout_s
+
+
+def _shape(name: str, call: _Call) -> Any:
+    """What a slow request asked for, if it is one about points."""
+    if call.request is None or not name.startswith("/qdrant.Points/"):
+        return None
+    if call.request.ByteSize() > _SHOWN_BYTES_MAX:
+        return f"<{call.request.ByteSize()} bytes>"
+    return shortened(MessageToDict(call.request, preserving_proto_field_name=True))
 
 
 def _decoded(request_class: type[Message], request_bytes: bytes) -> Message:

@@ -24,6 +24,7 @@ from headrace.server.rest.handlers import (
     groups,
     health,
     monitoring,
+    optimizations,
     payload_indexes,
     quotas,
     reads,
@@ -47,6 +48,7 @@ JSON_ROUTES: tuple[JsonRoute, ...] = (
     *cluster.ROUTES,
     *quotas.ROUTES,
     *monitoring.ROUTES,
+    *optimizations.ROUTES,
     *snapshots.ROUTES,
 )
 

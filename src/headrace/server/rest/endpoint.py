@@ -30,6 +30,7 @@ from headrace.server.auth import Access, Need, TokenRefused, Unauthenticated
 from headrace.server.errors import UNEXPECTED_ERROR_TEXT, wire_status
 from headrace.server.logs import fields
 from headrace.server.node import Node
+from headrace.server.request_shape import body_shape
 from headrace.server.requests_log import Protocol, request_id_of
 from headrace.server.rest.answers import LongList, failure, success, success_pieces
 from headrace.server.rest.parameters import collection_name, path_parameter, timeout_hint_s
@@ -72,6 +73,9 @@ OVERLOAD_RETRY_AFTER_S = 1
 
 # A longer wait is none: event loops cannot time what a u64 can say.
 TIMEOUT_S_MAX = 365 * 24 * 3600
+
+# Of these requests what was asked is shown to who looks for slow ones.
+_POINTS_PATH = "/points"
 
 # What logs and metrics call a request whose client left before it was complete.
 _CLIENT_CLOSED = 499
@@ -179,6 +183,26 @@ class Threads:
         return await to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
 
 
+class Request:
+    """One request on its way.
+
+    Attributes:
+        id: that the caller gave it, or a new one.
+        started: when it came, by the performance counter.
+        room: what its body takes of the memory.
+        body: once it has come; empty if the route takes none.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, room: Room) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.room = room
+        self.started = perf_counter()
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = request_id_of(self.headers.get(b"x-request-id", b"")).decode("latin-1")
+        self.body = b""
+
+
 class Endpoint:
     """The ASGI application of one route.
 
@@ -197,69 +221,61 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        started = perf_counter()
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        request_id = request_id_of(headers.get(b"x-request-id", b""))
+        request = Request(scope, receive, Room(self._threads.intake))
         self._node.requests_log.begin()
         status = _CLIENT_CLOSED
         try:
-            with self._threads.intake.room() as room:
-                answer = await self._answer_or_error(scope, headers, receive, room, request_id)
-            named = answer._replace(headers=(*answer.headers, (b"x-request-id", request_id)))
+            with request.room:
+                answer = await self._answer_or_error(request)
+            id_header = (b"x-request-id", request.id.encode())
+            named = answer._replace(headers=(*answer.headers, id_header))
             await send_answer(named, receive, send, self._threads.limiters[Place.READ_THREAD])
             status = answer.status
         except Disconnected:
             return
         except Stalled:
-            logger.info("%s is not taken", self._route.name, extra=_named(request_id))
+            logger.info("%s is not taken", self._route.name, extra=fields(request_id=request.id))
         except Exception:
             # The status is out already: that the answer breaks off tells the peer.
-            logger.exception("%s broke off", self._route.name, extra=_named(request_id))
+            self._log_failure("%s broke off", request)
             status = 500
         finally:
             endpoint = requests_log.Endpoint(
                 Protocol.REST, self._route.name, status, self._collection(scope)
             )
-            seconds = perf_counter() - started
-            self._node.requests_log.end(endpoint, seconds, request_id.decode("latin-1"))
+            self._node.requests_log.end(
+                endpoint, perf_counter() - request.started, request.id, lambda: self._shape(request)
+            )
 
-    async def _answer_or_error(
-        self,
-        scope: Scope,
-        headers: Mapping[bytes, bytes],
-        receive: Receive,
-        room: Room,
-        request_id: bytes,
-    ) -> Answer:
-        started = perf_counter()
+    async def _answer_or_error(self, request: Request) -> Answer:
         try:
-            return await self._answer(scope, headers, receive, room, started)
+            return await self._answer(request)
         except HeadraceError as error:
-            return error_answer(error, perf_counter() - started)
+            return error_answer(error, perf_counter() - request.started)
         except Disconnected:
             raise
         except Exception:
-            logger.exception("%s failed", self._route.name, extra=_named(request_id))
-            return Answer(500, failure(UNEXPECTED_ERROR_TEXT, perf_counter() - started))
+            self._log_failure("%s failed", request)
+            seconds = perf_counter() - request.started
+            return Answer(500, failure(UNEXPECTED_ERROR_TEXT, seconds))
 
-    async def _answer(
-        self,
-        scope: Scope,
-        headers: Mapping[bytes, bytes],
-        receive: Receive,
-        room: Room,
-        started: float,
-    ) -> Answer:
-        operation = self._route.operation
-        access = self._access(headers, scope["path_params"])
-        body = await read_body(headers, receive, room) if operation.takes_body else b""
+    async def _answer(self, request: Request) -> Answer:
+        operation, scope = self._route.operation, request.scope
+        access = self._access(request.headers, scope["path_params"])
+        if operation.takes_body:
+            request.body = await read_body(request.headers, request.receive, request.room)
         call = Call(
-            self._service, self._node, access, scope["path_params"], scope["query_string"], body
+            self._service,
+            self._node,
+            access,
+            scope["path_params"],
+            scope["query_string"],
+            request.body,
         )
-        takes_gzip = accepts_gzip(headers)
+        takes_gzip = accepts_gzip(request.headers)
 
         def encoded(result: Any) -> Answer:
-            answer = success_answer(result, started)
+            answer = success_answer(result, request.started)
             return gzipped(answer) if takes_gzip and not isinstance(result, Answer) else answer
 
         def work() -> Answer:
@@ -277,6 +293,13 @@ class Endpoint:
         assert operation.on_timeout is not None
         assert timeout_s is not None
         return encoded(operation.on_timeout(call, timeout_s))
+
+    def _log_failure(self, what: str, request: Request) -> None:
+        logger.exception(what, self._route.name, extra=fields(request_id=request.id))
+
+    def _shape(self, request: Request) -> Any:
+        """What a slow request asked for, if it is one about points."""
+        return body_shape(request.body) if _POINTS_PATH in self._route.path else None
 
     def _access(self, headers: Mapping[bytes, bytes], path_parameters: Mapping[str, str]) -> Access:
         """The caller's rights, once they are seen to be enough for the path's collection."""
@@ -364,7 +387,3 @@ def success_answer(result: Any, started: float) -> Answer:
     if isinstance(result, LongList):
         return Answer(200, b"", pieces=success_pieces(result, started))
     return Answer(200, success(result, perf_counter() - started))
-
-
-def _named(request_id: bytes) -> dict[str, Any]:
-    return fields(request_id=request_id.decode("latin-1"))

@@ -64,10 +64,6 @@ class Intake:
         """How many there are."""
         return self._bytes
 
-    def room(self) -> Room:
-        """The room of one request; given back when its block ends."""
-        return Room(self)
-
     def take(self, bytes_count: int) -> None:
         """Count further bytes.
 
@@ -89,7 +85,7 @@ class Intake:
 
 
 class Room:
-    """What one request's body takes of the memory for all bodies."""
+    """What one request's body takes of the memory for all bodies, until its block ends."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake

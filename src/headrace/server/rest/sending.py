@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import BinaryIO, NamedTuple
 
+import orjson
 from anyio import CapacityLimiter, to_thread
 from starlette.types import Receive, Send
 
@@ -62,6 +63,11 @@ class Stalled(Exception):
 def text_answer(text: str) -> Answer:
     """An answer in plain text, without the envelope."""
     return Answer(200, text.encode(), content_type=TEXT_TYPE)
+
+
+def accepted_answer(seconds: float) -> Answer:
+    """The answer to who does not wait for the result."""
+    return Answer(202, orjson.dumps({"status": "accepted", "time": seconds}))
 
 
 def accepts_gzip(headers: Mapping[bytes, bytes]) -> bool:

@@ -6,7 +6,6 @@ One node holds one shard of each collection, number 0, which is all of it.
 from __future__ import annotations
 
 from typing import Any
-from uuid import NAMESPACE_OID, uuid5
 
 from headrace.model.errors import BadRequest, MalformedInput, NotFound, NotSupported
 from headrace.server.auth import Need
@@ -25,17 +24,12 @@ from headrace.server.rest.parameters import (
     collection_timeout_s,
     integer_parameter,
     path_parameter,
-    text_parameter,
 )
 from headrace.server.rest.routes import COLLECTION, JsonRoute
-from headrace.service.service import BuildProgress
 
 # Qdrant's number of a node that is in no cluster.
 _PEER_ID = 0
 _SHARD_ID = 0
-
-_OPTIMIZATION_PARTS = ("queued", "completed", "idle_segments")
-_COMPLETED_DEFAULT = 16
 
 _SHARD = f"{COLLECTION}/shards/{{shard_id}}"
 
@@ -88,59 +82,6 @@ def shard_keys(call: Call) -> Any:
     """GET /collections/{collection_name}/shards: no collection has shard keys."""
     call.service.points_count(collection_name(call.path_parameters))
     return {}
-
-
-def optimizations(call: Call) -> Any:
-    """GET /optimizations: one is queued while vectors wait for their graph.
-
-    Those that run build parts of the payload index.
-    """
-    name = collection_name(call.path_parameters)
-    parts = text_parameter(call.query_string, "with")
-    wanted = {part.strip() for part in parts.split(",")} if parts else set()
-    integer_parameter(call.query_string, "completed_limit", _COMPLETED_DEFAULT)
-    for part in wanted.difference(_OPTIMIZATION_PARTS):
-        expected = ", ".join(f"`{one}`" for one in _OPTIMIZATION_PARTS)
-        raise MalformedInput(
-            "Deserialize error in query parameters: "
-            f"unknown variant `{part}`, expected one of {expected}"
-        )
-    segment = {
-        "uuid": str(uuid5(NAMESPACE_OID, name)),
-        "points_count": call.service.points_count(name),
-    }
-    queued = [segment] if call.service.is_indexing(name) else []
-    found: dict[str, list[Any]] = {
-        "queued": [{"optimizer": "indexing", "segments": [one]} for one in queued],
-        "completed": [],
-        "idle_segments": [] if queued else [segment],
-    }
-    return {
-        "summary": {
-            "queued_optimizations": len(queued),
-            "queued_segments": len(queued),
-            "queued_points": sum(one["points_count"] for one in queued),
-            "idle_segments": 1 - len(queued),
-        },
-        "running": [_running(segment, build) for build in call.service.payload_index_builds(name)],
-        **{part: found[part] for part in _OPTIMIZATION_PARTS if part in wanted},
-    }
-
-
-def _running(segment: dict[str, Any], build: BuildProgress) -> dict[str, Any]:
-    """What builds a part of the payload index, as an optimization that runs."""
-    paths = ", ".join(build.payload_paths)
-    return {
-        "uuid": str(uuid5(NAMESPACE_OID, paths)),
-        "optimizer": "payload_index",
-        "status": "optimizing",
-        "segments": [segment],
-        "progress": {
-            "name": f"payload index of {paths}",
-            "done": build.rows_done,
-            "total": build.rows_total,
-        },
-    }
 
 
 def retrieve_from_shard(call: Call) -> Any:
@@ -217,9 +158,6 @@ ROUTES = (
     JsonRoute("GET", f"{COLLECTION}/shards", Operation(shard_keys, on_loop), Need.READ_EXTRAS),
     _distributed("PUT", f"{COLLECTION}/shards"),
     _distributed("POST", f"{COLLECTION}/shards/delete"),
-    JsonRoute(
-        "GET", f"{COLLECTION}/optimizations", Operation(optimizations, on_loop), Need.READ_EXTRAS
-    ),
     *(
         JsonRoute(
             "POST",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from time import perf_counter
@@ -17,10 +17,8 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
 import msgspec
-import orjson
 from anyio import to_thread
 from starlette.routing import Route
-from starlette.types import Receive, Scope
 
 from headrace.model.errors import HeadraceError, MalformedInput, NotFound
 from headrace.server.auth import Need
@@ -31,6 +29,7 @@ from headrace.server.rest.endpoint import (
     Endpoint,
     Operation,
     Place,
+    Request,
     Threads,
     on_write_thread,
     success_answer,
@@ -41,9 +40,8 @@ from headrace.server.rest.parameters import (
     path_parameter,
     text_parameter,
 )
-from headrace.server.rest.receiving import Room
 from headrace.server.rest.routes import COLLECTION, JsonRoute
-from headrace.server.rest.sending import Answer
+from headrace.server.rest.sending import Answer, accepted_answer
 from headrace.server.rest.snapshot_uploads import receive_upload
 from headrace.service.service import Service
 
@@ -217,7 +215,7 @@ def _done(call: Call, work: Callable[[], Any]) -> Any:
             logger.exception("a snapshot that nobody waits for failed")
 
     threading.Thread(target=work_unheard, name="snapshot", daemon=True).start()
-    return Answer(202, orjson.dumps({"status": "accepted", "time": perf_counter() - started}))
+    return accepted_answer(perf_counter() - started)
 
 
 def _file_answer(file: BinaryIO, name: str) -> Answer:
@@ -229,15 +227,9 @@ def _file_answer(file: BinaryIO, name: str) -> Answer:
 class _Upload(Endpoint):
     """The ASGI application of a route that takes a form with a file."""
 
-    async def _answer(
-        self,
-        scope: Scope,
-        headers: Mapping[bytes, bytes],
-        receive: Receive,
-        room: Room,
-        started: float,
-    ) -> Answer:
-        access = self._access(headers, scope["path_params"])
+    async def _answer(self, request: Request) -> Answer:
+        scope = request.scope
+        access = self._access(request.headers, scope["path_params"])
         call = Call(
             self._service, self._node, access, scope["path_params"], scope["query_string"], b""
         )
@@ -250,10 +242,10 @@ class _Upload(Endpoint):
             except BaseException:
                 path.unlink(missing_ok=True)
                 raise
-            return success_answer(result, started)
+            return success_answer(result, request.started)
 
         try:
-            await receive_upload(headers, receive, path)
+            await receive_upload(request.headers, request.receive, path)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
