@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from headrace.engine.engine import Engine
 from headrace.model.errors import BadRequest, Forbidden, NotFound, WrongInput
 from headrace.model.snapshots import SnapshotDescription, SnapshotUrls
-from headrace.service.snapshot_downloads import download_snapshot
+from headrace.service.snapshot_downloads import download_snapshot, shown_url
 
 _CHUNK_BYTES = 4 * 2**20
 
@@ -154,7 +154,9 @@ class Snapshots:
     def _local_file(self, location: str) -> Path:
         parts = urlsplit(location)
         if parts.scheme != "file":
-            raise BadRequest(f"URL {location} with schema {parts.scheme} is not supported")
+            raise BadRequest(
+                f"URL {shown_url(location)} with schema {parts.scheme} is not supported"
+            )
         path = unquote(parts.path)
         if parts.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
             raise BadRequest("Invalid snapshot URI, file path must be absolute or on localhost")

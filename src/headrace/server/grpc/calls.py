@@ -37,7 +37,7 @@ from headrace.server.logs import fields
 from headrace.server.node import Node
 from headrace.server.request_shape import shortened
 from headrace.server.requests_log import Endpoint, Protocol, request_id_of
-from headrace.server.rest.endpoint import OVERLOAD_RETRY_AFTER_S, WAITING_MAX
+from headrace.server.rest.endpoint import OVERLOAD_RETRY_AFTER_S, WAITING_MAX, let_go
 from headrace.service.service import Service
 
 logger = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ class Calls:
                 code = grpc.StatusCode.OK
                 return answer
             except HeadraceError as error:
+                let_go(error)
                 code = wire_status(error).grpc
                 await _abort(context, error, call.request_id)
             except Exception:

@@ -251,6 +251,7 @@ class Endpoint:
         try:
             return await self._answer(request)
         except HeadraceError as error:
+            let_go(error)
             return error_answer(error, perf_counter() - request.started)
         except Disconnected:
             raise
@@ -317,6 +318,16 @@ class Endpoint:
         except (KeyError, MalformedInput):
             return ""
         return name if self._service.collection_exists(name) else ""
+
+
+def let_go(error: BaseException) -> None:
+    """Forget where an error that is answered came from.
+
+    An error that crossed threads is in a cycle with its frames, whose variables hold the
+    request; until the garbage is collected, bad requests would fill the memory.
+    """
+    error.__traceback__ = None
+    error.__cause__ = error.__context__ = None
 
 
 def caller_access(node: Node, headers: Mapping[bytes, bytes]) -> Access:

@@ -92,16 +92,19 @@ class _FilterReader:
         """A list of conditions, or one condition without a list."""
         if node is None:
             return ()
-        conditions = node.elements() if isinstance(node.value, list) else [node]
-        self._conditions += len(conditions)
+        is_list = isinstance(node.value, list)
+        self._conditions += len(node.value) if is_list else 1
+        # Before a million of them become nodes.
         check_conditions_count(self._conditions)
+        conditions = node.elements() if is_list else [node]
         return tuple(self.condition(condition, depth) for condition in conditions)
 
     def _min_should(self, node: Node | None, depth: int) -> MinShould | None:
         if node is None:
             return None
         conditions = node.require("conditions")
-        conditions.elements()
+        if not isinstance(conditions.value, list):
+            raise conditions.wrong_type("a sequence")
         return MinShould(
             self._clause(conditions, depth), node.require("min_count").unsigned(minimum=1)
         )

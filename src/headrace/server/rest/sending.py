@@ -36,6 +36,8 @@ _GZIP_LEVEL = 1
 _GZIP_WBITS = zlib.MAX_WBITS | 16
 
 _ENCODED = (b"content-encoding", b"gzip")
+# A browser that is led here must not guess that an answer is a page.
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _VARY = (b"vary", b"accept-encoding")
 
 
@@ -159,7 +161,7 @@ def _body(body: bytes, more: bool) -> dict[str, object]:
 
 
 def _start(answer: Answer, length: int | None) -> dict[str, object]:
-    headers = [(b"content-type", answer.content_type)]
+    headers = [(b"content-type", answer.content_type), _NO_SNIFFING]
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
     headers.extend(answer.headers)
