@@ -82,7 +82,7 @@ def _grpc_answers(address: str) -> list[str]:
 
 
 def test_options_do_not_show_their_keys(caplog: pytest.LogCaptureFixture) -> None:
-    options = AuthOptions(*KEYS.values())
+    options = AuthOptions(KEYS["api_key"], KEYS["alt_api_key"], KEYS["read_only_api_key"])
     with caplog.at_level(logging.INFO):
         logging.getLogger("headrace").info("%s %r", options, [options])
     for secret in KEYS.values():
