@@ -295,3 +295,34 @@ def test_a_reached_quota_holds_up_what_takes_room_and_nothing_else(
     finally:
         rest.service.quotas.change(QuotaConfig())
     rest.result("PUT", path, {"points": [POINT]})
+
+
+@pytest.mark.parametrize(
+    ("without", "with_option", "condition"),
+    [
+        ("keyword", {"type": "keyword", "prefix": True}, {"match": {"prefix": "re"}}),
+        (
+            {"type": "integer", "range": False},
+            {"type": "integer", "lookup": False, "range": True},
+            {"range": {"lt": 5}},
+        ),
+        (
+            {"type": "integer", "lookup": False},
+            {"type": "integer", "range": False},
+            {"match": {"any": [1, 2]}},
+        ),
+    ],
+)
+def test_an_index_without_the_option_that_serves_a_condition_is_none(
+    rest: Rest, new_collection: Callable[..., str], without: Any, with_option: Any, condition: Any
+) -> None:
+    strict = {"enabled": True, "unindexed_filtering_retrieve": False}
+    path = f"/collections/{new_collection(strict_mode_config=strict)}"
+    body = {"filter": {"must": [{"key": "a", **condition}]}}
+    index = {"field_name": "a", "field_schema": without}
+    rest.result("PUT", f"{path}/index?wait=true", index)
+    status, text = rest.error("POST", f"{path}/points/count", body)
+    assert status == 400
+    assert text.startswith('Bad request: Index required but not found for "a"')
+    rest.result("PUT", f"{path}/index?wait=true", index | {"field_schema": with_option})
+    assert rest.result("POST", f"{path}/points/count", body) == {"count": 0}
