@@ -99,6 +99,12 @@ def test_datetimes_before_1970_meet_a_float_index_as_negative_micros() -> None:
     assert answers(since_1969, [{"a": 5}], indexed("float")) == ({0}, set())
 
 
+def test_datetimes_beyond_53_bits_meet_a_float_index_exactly() -> None:
+    before = FieldCondition("a", range=DatetimeRange(lt=2**53 + 1))
+    assert answers(before, [{"a": 2**53}], indexed("integer")) == ({0}, {0})
+    assert answers(before, [{"a": 2**53}], indexed("float")) == ({0}, set())
+
+
 def test_prefix_beside_another_operator_is_what_a_keyword_index_takes() -> None:
     payloads: list[JsonObject] = [{"a": "red"}, {"a": []}]
     with_emptiness = FieldCondition("a", match=MatchPrefix("r"), is_empty=True)

@@ -34,7 +34,7 @@ class ConditionPlan(msgspec.Struct, frozen=True):
 
     Attributes:
         clause: must, must_not, should or min_should.
-        condition: in words.
+        condition: in words, as it stands in the clause.
         access: what it is answered from, each once.
         at_most: how many rows it was known to hold at most, before any was looked at.
         cardinality: how many points satisfy it; of must_not, how many do not.
@@ -175,7 +175,7 @@ def _plan_clause(clause: str, part: Filter, view: View) -> ConditionPlan:
         access.add(Access.PAYLOADS)
     return ConditionPlan(
         clause=clause,
-        condition=describe(part),
+        condition=describe(Filter(must=part.must_not) if part.must_not else part),
         access=tuple(sorted(access)) or (Access.POINTS,),
         at_most=min(found.at_most, view.live_count),
         cardinality=found.row_set().count,
