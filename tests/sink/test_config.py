@@ -110,10 +110,9 @@ class TestKeys:
     @pytest.mark.parametrize(
         "key",
         [
-            "header.converter",
             "key.converter.replace.null.with.default",
             "qdrant.grpc.ulr",
-            "errors.retry.timeout",
+            "errors.retries",
             "batch.sise",
             "consumer.fetch.min.bytes",
             "security.protocol",
@@ -126,6 +125,50 @@ class TestKeys:
         with pytest.raises(ConfigError, match="not supported") as caught:
             ConnectorConfig.from_mapping({**MINIMAL, key: "x"})
         assert caught.value.key == key
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "errors.retry.timeout",
+            "errors.retry.delay.max.ms",
+            "config.action.reload",
+            "value.converter.schemas.cache.size",
+            "key.converter.decimal.format",
+            "value.converter.auto.register.schemas",
+        ],
+    )
+    def test_keys_of_connect_that_change_nothing_written_are_taken_and_named(
+        self, key: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ConnectorConfig.from_mapping({**MINIMAL, key: "30000"})
+        assert f"'{key}' has no effect: " in caplog.text
+
+    def test_a_null_in_a_json_file_is_a_key_that_is_not_there(self, tmp_path: Path) -> None:
+        path = tmp_path / "connector.json"
+        path.write_text(json.dumps({**MINIMAL, "qdrant.api.key": None}))
+        assert "qdrant.api.key" not in load_connector_config(path).raw
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            "org.apache.kafka.connect.storage.SimpleHeaderConverter",
+            "org.apache.kafka.connect.storage.StringConverter",
+            "org.apache.kafka.connect.converters.ByteArrayConverter",
+            "string",
+        ],
+    )
+    def test_headers_are_taken_as_they_are_by_these_converters(self, kind: str) -> None:
+        config = ConnectorConfig.from_mapping({**MINIMAL, "header.converter": kind})
+        assert not config.reads_json_headers
+
+    def test_headers_of_json_are_read_without_schemas(self) -> None:
+        with pytest.raises(ConfigError, match="must be false"):
+            ConnectorConfig.from_mapping({**MINIMAL, "header.converter": JSON_CONVERTER})
+        raw = {**MINIMAL, "header.converter": JSON_CONVERTER}
+        raw["header.converter.schemas.enable"] = "false"
+        assert ConnectorConfig.from_mapping(raw).reads_json_headers
+        with pytest.raises(ConfigError, match="is not supported"):
+            ConnectorConfig.from_mapping({**MINIMAL, "header.converter": "Own"})
 
     def test_what_kafka_connect_ignores_is_logged_and_ignored(
         self, caplog: pytest.LogCaptureFixture
@@ -199,6 +242,8 @@ class TestKeys:
             "version.from": "offset",
             "vector.from.text.options": "{}",
             "id.from": "key",
+            "header.converter": "json",
+            "header.converter.schemas.enable": "false",
         }
         numbers = {"tasks.max", "batch.size", "batch.bytes", "max.in.flight.requests"}
         for key in SUPPORTED_KEYS - MINIMAL.keys() - samples.keys() - {"qdrant.rest.url"}:

@@ -27,10 +27,16 @@ from headrace.sink.client_settings import (
     filled_in,
     producer_overrides,
 )
-from headrace.sink.config_keys import REFUSED_KEYS, REFUSED_PREFIXES, SUPPORTED_KEYS
+from headrace.sink.config_keys import (
+    REFUSED_KEYS,
+    REFUSED_PREFIXES,
+    SUPPORTED_KEYS,
+    without_effect,
+)
 from headrace.sink.converters import (
     BYTES_CONVERTER_CLASS,
     JSON_CONVERTER_CLASS,
+    SIMPLE_HEADER_CONVERTER_CLASS,
     STRING_CONVERTER_CLASS,
     Converter,
     JsonConverter,
@@ -135,6 +141,7 @@ class ConnectorConfig:
             name expects schemas, unless `value.converter.schemas.enable` is false.
         key_converter: None if none is given: then keys are looked at for tombstones alone,
             and read as JSON or as a bare UUID.
+        reads_json_headers: whether a header's bytes are JSON, else what they are.
         transforms: what every record goes through, if anything.
         shape: what records look like, and what is made of them.
         member: tells this worker's members of a static group from those of other workers.
@@ -153,6 +160,7 @@ class ConnectorConfig:
     auto_create: AutoCreate | None
     value_converter: Converter
     key_converter: Converter | None
+    reads_json_headers: bool
     transforms: TransformChain | None
     shape: Shape
     batch: BatchLimits
@@ -297,7 +305,7 @@ def _read_json(data: bytes) -> dict[str, str]:
         if name is not None and config.setdefault("name", name) != name:
             raise ConfigError("name", f"is '{name}' outside of 'config', another one inside")
         document = config
-    return {key: _json_scalar(key, value) for key, value in document.items()}
+    return {key: _json_scalar(key, value) for key, value in document.items() if value is not None}
 
 
 def _json_scalar(key: str, value: object) -> str:
@@ -335,6 +343,7 @@ class _Reader:
             value_converter=self._converter("value", Stage.VALUE_CONVERTER)
             or JsonConverter(Stage.VALUE_CONVERTER, schemas_enable=False),
             key_converter=self._converter("key", Stage.KEY_CONVERTER),
+            reads_json_headers=self._reads_json_headers(),
             transforms=read_transforms(self._raw),
             shape=self._shape(),
             batch=self._batch_limits(),
@@ -352,6 +361,10 @@ class _Reader:
         producer_overrides(self._raw)
         for key in self._raw:
             if key in SUPPORTED_KEYS or key.startswith(_PREFIXES_WITH_OWN_CHECKS):
+                continue
+            instead = without_effect(key)
+            if instead is not None:
+                logger.warning("connector configuration: '%s' has no effect: %s", key, instead)
                 continue
             if key in REFUSED_KEYS or key.startswith(REFUSED_PREFIXES):
                 raise ConfigError(key, "is not supported by this version")
@@ -536,6 +549,24 @@ class _Reader:
             f"{JSON_SCHEMA_CONVERTER_CLASS}, "
             f"{JSON_CONVERTER_CLASS}, {STRING_CONVERTER_CLASS} or {BYTES_CONVERTER_CLASS}",
         )
+
+    def _reads_json_headers(self) -> bool:
+        kind = self._text("header.converter", SIMPLE_HEADER_CONVERTER_CLASS)
+        schemas = self._boolean("header.converter.schemas.enable", kind == JSON_CONVERTER_CLASS)
+        if kind in {JSON_CONVERTER_CLASS, "json"}:
+            if schemas:
+                raise ConfigError(
+                    "header.converter.schemas.enable",
+                    "must be false: headers with schemas are not supported",
+                )
+            return True
+        as_they_are = {
+            *(SIMPLE_HEADER_CONVERTER_CLASS, STRING_CONVERTER_CLASS, BYTES_CONVERTER_CLASS),
+            *("string", "bytes"),
+        }
+        if kind not in as_they_are:
+            raise self._invalid("header.converter", "is not supported")
+        return False
 
     def _url(self, key: str) -> str | None:
         text = self._raw.get(key)

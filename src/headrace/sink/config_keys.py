@@ -28,6 +28,8 @@ SUPPORTED_KEYS: Final = frozenset(
         "value.converter.schema.registry.url",
         "value.converter.basic.auth.credentials.source",
         "value.converter.basic.auth.user.info",
+        "header.converter",
+        "header.converter.schemas.enable",
         "transforms",
         "predicates",
         "qdrant.grpc.url",
@@ -74,10 +76,29 @@ SUPPORTED_KEYS: Final = frozenset(
 # what is written where, or how.
 REFUSED_KEYS: Final = frozenset(
     [
-        "header.converter",
         "group.id",
         "listeners",
-        "config.action.reload",
+    ]
+)
+# Keys of Kafka Connect that change nothing of what is written, with what acts in their place.
+_WITHOUT_EFFECT: Final = {
+    "errors.retry.timeout": "retry.timeout.ms says how long is tried again",
+    "errors.retry.delay.max.ms": "retry.backoff.max.ms says how long is waited at most",
+    "config.action.reload": "secrets are read whenever a connector starts",
+}
+# What converters are told about writing, and about how they keep schemas.
+_CONVERTER_WITHOUT_EFFECT: Final = frozenset(
+    [
+        "schemas.cache.size",
+        "schemas.cache.config",
+        "decimal.format",
+        "auto.register.schemas",
+        "use.latest.version",
+        "latest.compatibility.strict",
+        "key.subject.name.strategy",
+        "value.subject.name.strategy",
+        "enhanced.avro.schema.support",
+        "connect.meta.data",
     ]
 )
 REFUSED_PREFIXES: Final = (
@@ -86,3 +107,11 @@ REFUSED_PREFIXES: Final = (
     "payload.", "version.", "vector.", "id.",
     "consumer.", "producer.", "admin.", "security.", "sasl.", "ssl.",
 )  # fmt: skip
+
+
+def without_effect(key: str) -> str | None:
+    """Why a key of Kafka Connect has no effect here; None if that is not known of it."""
+    for part in ("key.converter.", "value.converter.", "header.converter."):
+        if key.startswith(part) and key.removeprefix(part) in _CONVERTER_WITHOUT_EFFECT:
+            return "it is about writing, or about a cache"
+    return _WITHOUT_EFFECT.get(key)

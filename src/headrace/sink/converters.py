@@ -20,6 +20,7 @@ from headrace.sink.json_value import InvalidJson, parse_json
 JSON_CONVERTER_CLASS: Final = "org.apache.kafka.connect.json.JsonConverter"
 STRING_CONVERTER_CLASS: Final = "org.apache.kafka.connect.storage.StringConverter"
 BYTES_CONVERTER_CLASS: Final = "org.apache.kafka.connect.converters.ByteArrayConverter"
+SIMPLE_HEADER_CONVERTER_CLASS: Final = "org.apache.kafka.connect.storage.SimpleHeaderConverter"
 
 # Kafka's own text, with the advice that people look for.
 _ENVELOPE_NEEDED: Final = (
@@ -88,7 +89,7 @@ class JsonConverter:
         if not isinstance(value, dict) or value.keys() != {"schema", "payload"}:
             raise self._error(_ENVELOPE_NEEDED, Reason.INVALID_SCHEMA)
         try:
-            return as_connect(convert_with_schema(value["schema"], value["payload"]))
+            return convert_with_schema(value["schema"], value["payload"])
         except SchemaMismatch as error:
             raise self._error(str(error), Reason.INVALID_SCHEMA) from None
 

@@ -21,15 +21,16 @@ from headrace.model.points import PointStruct
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, FloatVector, SparseVector, Vector
 from headrace.sink.changes import Change, Upsert
 from headrace.sink.config import ConnectorConfig
-from headrace.sink.connect_value import ConnectValue
-from headrace.sink.converters import Converter, TextConverter
+from headrace.sink.connect_value import ConnectValue, as_connect
+from headrace.sink.converters import JSON_CONVERTER_CLASS, Converter, TextConverter
 from headrace.sink.envelope import SPARSE_INDEX_MAX
-from headrace.sink.errors import Reason, RecordError
+from headrace.sink.errors import Reason, RecordError, Stage
+from headrace.sink.json_value import InvalidJson, parse_json
 from headrace.sink.kafka_record import KafkaRecord
 from headrace.sink.shapes.routing import Routing
 from headrace.sink.shapes.rows import DELETED_FIELD
 from headrace.sink.shapes.shape import Shape
-from headrace.sink.transforms.base import ConnectRecord
+from headrace.sink.transforms.base import ConnectHeaders, ConnectRecord
 from headrace.sink.transforms.chain import TransformChain
 
 _NOWHERE: Final = SourcePartition("", "", 0)
@@ -45,6 +46,7 @@ class RecordDecoder:
         collection_name: the collection of all records, if `shape` does not say.
         transforms: what every record goes through before it is looked at, if anything.
         shape: what records look like; envelopes if not given.
+        reads_json_headers: whether headers are JSON, else what they are.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class RecordDecoder:
         collection_name: str | None = None,
         transforms: TransformChain | None = None,
         shape: Shape | None = None,
+        reads_json_headers: bool = False,
     ) -> None:
         self._value_converter = value_converter
         self._has_key_converter = key_converter is not None
         self._key_converter = key_converter or TextConverter()
         self._transforms = transforms
+        self._reads_json_headers = reads_json_headers
         self._shape = shape or Shape(Routing(name=collection_name))
         self._is_plain_json = (
             value_converter.reads_plain_json and transforms is None and self._shape.rows is None
@@ -73,6 +77,7 @@ class RecordDecoder:
             config.key_converter,
             transforms=config.transforms,
             shape=config.shape,
+            reads_json_headers=config.reads_json_headers,
         )
 
     def decode(self, kafka_key: bytes | None, kafka_value: bytes | None) -> Change:
@@ -114,16 +119,33 @@ class RecordDecoder:
         upsert = self._decode_in_order(kafka_value, collection_name)
         if upsert is None:
             return None
-        if self._shape.is_plain:
+        if self._shape.is_plain and not (self._reads_json_headers and kafka_record.headers):
             return (upsert,)
-        return self._shape.finish(upsert, _unconverted(kafka_record))
+        return self._shape.finish(upsert, self._unconverted(kafka_record))
 
     def _connect_record(self, kafka_record: KafkaRecord) -> ConnectRecord:
         kafka_key = kafka_record.kafka_key
         kafka_value = kafka_record.kafka_value
         value = None if kafka_value is None else self._value_converter.convert(kafka_value)
         converted = None if kafka_key is None else self._convert_key(kafka_key, value is None)
-        return msgspec.structs.replace(_unconverted(kafka_record), kafka_key=converted, value=value)
+        return msgspec.structs.replace(
+            self._unconverted(kafka_record), kafka_key=converted, value=value
+        )
+
+    def _unconverted(self, kafka_record: KafkaRecord) -> ConnectRecord:
+        """What is known of a record before its key and value are converted."""
+        headers: ConnectHeaders = list(kafka_record.headers)
+        if self._reads_json_headers:
+            headers = [(name, _json_header(name, data)) for name, data in kafka_record.headers]
+        return ConnectRecord(
+            kafka_record.partition.stream,
+            kafka_record.partition.partition,
+            kafka_record.kafka_offset,
+            None,
+            None,
+            headers,
+            kafka_record.timestamp_ms,
+        )
 
     def _convert_key(self, kafka_key: bytes, is_tombstone: bool) -> ConnectValue:
         try:
@@ -151,17 +173,18 @@ class RecordDecoder:
             return None
 
 
-def _unconverted(kafka_record: KafkaRecord) -> ConnectRecord:
-    """What is known of a record before its key and value are converted."""
-    return ConnectRecord(
-        kafka_record.partition.stream,
-        kafka_record.partition.partition,
-        kafka_record.kafka_offset,
-        None,
-        None,
-        list(kafka_record.headers),
-        kafka_record.timestamp_ms,
-    )
+def _json_header(name: str, data: str | bytes | None) -> ConnectValue:
+    if data is None:
+        return None
+    try:
+        return as_connect(parse_json(data if isinstance(data, bytes) else data.encode()))
+    except InvalidJson as error:
+        raise RecordError(
+            f"Header '{name}': {error}",
+            Reason.INVALID_JSON,
+            Stage.HEADER_CONVERTER,
+            JSON_CONVERTER_CLASS,
+        ) from None
 
 
 class _InDoubt(Exception):

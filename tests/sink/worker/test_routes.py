@@ -138,7 +138,7 @@ CASES: list[Case] = [
     ("DELETE /connectors/{name}/offsets", "/connectors/{running}/offsets", None, 400),
     ("DELETE /connectors/{name}/offsets", "/connectors/{none}/offsets", None, 404),
     ("GET /connector-plugins", "/connector-plugins", None, 200),
-    ("GET /connector-plugins", "/connector-plugins?connectorsOnly=false", None, 400),
+    ("GET /connector-plugins", "/connector-plugins?connectorsOnly=false", None, 200),
     ("GET /connector-plugins/{plugin}/config", f"{PLUGIN}/config", None, 200),
     (
         "GET /connector-plugins/{plugin}/config",

@@ -144,6 +144,16 @@ class Settings:
             raise self.error(name, f"must be one of {', '.join(choices)}")
         return text
 
+    def check_null_default(self) -> None:
+        """Read `replace.null.with.default`: converters fill in the defaults of schemas.
+
+        Raises:
+            ConfigError: it is false, and what a converter filled in would have to go.
+        """
+        name = "replace.null.with.default"
+        if self.choice(name, "true", ("true", "false")) == "false":
+            raise self.error(name, "false is not supported")
+
     def check_nothing_else(self) -> None:
         """Refuse settings that nobody asked for: one that is misspelled must not be ignored."""
         for name in self._texts:

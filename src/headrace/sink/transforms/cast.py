@@ -53,8 +53,7 @@ class Cast:
                 self._whole = type_name
         if self._whole and len(settings.names("spec")) > 1:
             raise settings.error("spec", "one type for the whole value must stand alone")
-        if settings.choice("replace.null.with.default", "true", ("true", "false")) == "false":
-            raise settings.error("replace.null.with.default", "false is not supported")
+        settings.check_null_default()
 
     def apply(self, record: ConnectRecord) -> ConnectRecord:
         """See `Transform`."""

@@ -118,6 +118,17 @@ def read_transforms(raw: Mapping[str, str]) -> TransformChain | None:
     return TransformChain(steps, used | {"transforms": ",".join(transforms)})
 
 
+def transform_classes() -> list[str]:
+    """The class names of all transforms; those of a part have one for keys, one for values."""
+    of_a_part = [f"{name}${part.value}" for name in _OF_A_PART for part in Part]
+    return [TRANSFORM_PACKAGE + name for name in (*of_a_part, *_OF_THE_RECORD)]
+
+
+def predicate_classes() -> list[str]:
+    """The class names of all predicates."""
+    return [PREDICATE_PACKAGE + name for name in PREDICATES]
+
+
 def _aliases(raw: Mapping[str, str], key: str) -> list[str]:
     found = [part.strip() for part in raw.get(key, "").split(",") if part.strip()]
     if len(set(found)) != len(found):

@@ -30,6 +30,7 @@ class InsertField:
         self._static_value = settings.text("static.value")
         if self._static and not self._static_value:
             raise settings.error("static.value", "is required with static.field")
+        settings.check_null_default()
 
     def apply(self, record: ConnectRecord) -> ConnectRecord:
         """See `Transform`."""
@@ -59,6 +60,7 @@ class ReplaceField:
         self._exclude = {*settings.names("exclude"), *settings.names("blacklist")}
         self._include = {*settings.names("include"), *settings.names("whitelist")}
         self._renames = settings.pairs("renames")
+        settings.check_null_default()
 
     def apply(self, record: ConnectRecord) -> ConnectRecord:
         """See `Transform`."""
@@ -80,6 +82,7 @@ class ExtractField:
         self._part = part
         self._field = settings.required("field")
         _check_syntax(settings)
+        settings.check_null_default()
 
     def apply(self, record: ConnectRecord) -> ConnectRecord:
         """See `Transform`."""
@@ -137,8 +140,7 @@ class MaskField:
         self._part = part
         self._fields = settings.required_names("fields")
         self._replacement = settings.text("replacement") or None
-        if settings.choice("replace.null.with.default", "true", ("true", "false")) == "false":
-            raise settings.error("replace.null.with.default", "false is not supported")
+        settings.check_null_default()
 
     def apply(self, record: ConnectRecord) -> ConnectRecord:
         """See `Transform`."""
@@ -175,6 +177,7 @@ class ValueToKey:
 
     def __init__(self, settings: Settings) -> None:
         self._fields = settings.required_names("fields")
+        settings.check_null_default()
 
     def apply(self, record: ConnectRecord) -> ConnectRecord:
         """See `Transform`."""

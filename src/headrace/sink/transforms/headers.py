@@ -29,8 +29,7 @@ class HeaderFrom:
         self._moves = settings.choice("operation", "", ("move", "copy")) == "move"
         if len(self._fields) != len(self._headers):
             raise settings.error("headers", "must have as many elements as fields")
-        if settings.choice("replace.null.with.default", "true", ("true", "false")) == "false":
-            raise settings.error("replace.null.with.default", "false is not supported")
+        settings.check_null_default()
 
     def apply(self, record: ConnectRecord) -> ConnectRecord:
         """See `Transform`."""

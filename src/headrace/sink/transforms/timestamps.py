@@ -36,8 +36,7 @@ class TimestampConverter:
         self._format = read_date_format(settings, "format", "")
         if self._target == "string" and self._format is None:
             raise settings.error("format", "is required with target.type=string")
-        if settings.choice("replace.null.with.default", "true", ("true", "false")) == "false":
-            raise settings.error("replace.null.with.default", "false is not supported")
+        settings.check_null_default()
 
     def apply(self, record: ConnectRecord) -> ConnectRecord:
         """See `Transform`."""

@@ -23,8 +23,16 @@ from starlette.routing import Route
 import headrace
 from headrace.model.errors import ErrorCode, HeadraceError
 from headrace.sink.config import CONNECTOR_CLASS, ConnectorConfig
+from headrace.sink.converters import (
+    BYTES_CONVERTER_CLASS,
+    JSON_CONVERTER_CLASS,
+    SIMPLE_HEADER_CONVERTER_CLASS,
+    STRING_CONVERTER_CLASS,
+)
 from headrace.sink.errors import ConfigError
+from headrace.sink.registry import REGISTRY_CONVERTERS
 from headrace.sink.task import TaskState
+from headrace.sink.transforms.chain import predicate_classes, transform_classes
 from headrace.sink.worker.cluster import cluster_id
 from headrace.sink.worker.errors import (
     BadWorkerRequest,
@@ -44,6 +52,18 @@ _T = TypeVar("_T")
 
 # What the class has as its sink task in Kafka Connect, which answers name.
 _TASK_CLASS: Final = "io.qdrant.kafka.QdrantSinkTask"
+_HEADER_CONVERTER_CLASSES: Final = (
+    SIMPLE_HEADER_CONVERTER_CLASS,
+    STRING_CONVERTER_CLASS,
+    BYTES_CONVERTER_CLASS,
+    JSON_CONVERTER_CLASS,
+)
+_CONVERTER_CLASSES: Final = (
+    JSON_CONVERTER_CLASS,
+    STRING_CONVERTER_CLASS,
+    BYTES_CONVERTER_CLASS,
+    *dict.fromkeys(class_name for _, class_name in REGISTRY_CONVERTERS.values()),
+)
 _PLUGIN_NAMES: Final = (CONNECTOR_CLASS, "QdrantSinkConnector", "QdrantSink")
 _STATUS: Final = {
     ErrorCode.BAD_INPUT: 400,
@@ -344,10 +364,17 @@ def _reset_offsets(call: _Call) -> Response:
 
 
 def _plugins(call: _Call) -> Response:
+    kinds = [(CONNECTOR_CLASS, "sink")]
     if call.query.get("connectorsOnly", "true").lower() != "true":
-        raise BadWorkerRequest("Only connectors are listed: leave out connectorsOnly")
-    plugin = {"class": CONNECTOR_CLASS, "type": "sink", "version": headrace.__version__}
-    return _json([plugin])
+        others = (
+            (_CONVERTER_CLASSES, "converter"),
+            (_HEADER_CONVERTER_CLASSES, "header_converter"),
+            (transform_classes(), "transformation"),
+            (predicate_classes(), "predicate"),
+        )
+        kinds += [(one, kind) for classes, kind in others for one in classes]
+    version = headrace.__version__
+    return _json([{"class": one, "type": kind, "version": version} for one, kind in kinds])
 
 
 def _plugin_config(call: _Call) -> Response:
