@@ -16,7 +16,6 @@ from headrace.engine.query.mask import passing_set
 from headrace.engine.query.mmr import most_marginally_relevant
 from headrace.engine.query.ranked import Ranked, best_first
 from headrace.engine.segment.segment import View
-from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.distances import scores_from_similarities
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.sparse import SparseVectors
@@ -73,7 +72,11 @@ def run_vector_query(
             target = _average_target(kind)
             return _nearest(view, using, distance, target, allowed, limit, params)
     rows = allowed.having(store.present(allowed.row_count)).rows
-    return best_first(rows, _custom_scores(store, kind, rows), limit)
+
+    def similarity(example: VectorInput) -> FloatVector:
+        return store.similarities(_query_vector(view, using, _vector(example), params), rows)
+
+    return best_first(rows, _custom_scores(kind, rows, similarity), limit)
 
 
 def _nearest(
@@ -86,13 +89,20 @@ def _nearest(
     params: SearchParams,
 ) -> Ranked:
     store = view.vectors(using)
-    vector = store.check_query(target)
+    vector = _query_vector(view, using, target, params)
+    rows, similarities = store.nearest(vector, allowed, min(limit, view.row_count), params)
+    return Ranked(rows, scores_from_similarities(similarities, distance))
+
+
+def _query_vector(view: View, using: str, vector: Vector, params: SearchParams) -> Vector:
+    """A vector to compare with: checked, and weighted where the vector name says so."""
+    store = view.vectors(using)
+    vector = store.check_query(vector)
     if isinstance(store, SparseVectors) and _has_idf(view, using):
         assert isinstance(vector, SparseVector)
         corpus = None if params.idf is None else params.idf.corpus
         vector = store.weighted(vector, passing_set(corpus, view).mask)
-    rows, similarities = store.nearest(vector, allowed, min(limit, view.row_count), params)
-    return Ranked(rows, scores_from_similarities(similarities, distance))
+    return vector
 
 
 def _has_idf(view: View, using: str) -> bool:
@@ -111,10 +121,7 @@ def _check_idf(view: View, using: str) -> None:
 Similarity = Callable[[VectorInput], FloatVector]
 
 
-def _custom_scores(store: VectorStore, kind: VectorQuery, rows: Rows) -> FloatVector:
-    def similarity(example: VectorInput) -> FloatVector:
-        return store.similarities(store.check_query(_vector(example)), rows)
-
+def _custom_scores(kind: VectorQuery, rows: Rows, similarity: Similarity) -> FloatVector:
     match kind:
         case Recommend(positive=positive, negative=negative, strategy=strategy):
             liked = [similarity(example) for example in positive]
