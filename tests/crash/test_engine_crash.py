@@ -100,6 +100,12 @@ def seal(engine: Engine, collection: Collection) -> None:
         store.settings = kept
 
 
+def compact(collection: Collection) -> None:
+    """Take the dead rows out, as the background thread does it."""
+    collection._compact()
+    collection.checkpoint()
+
+
 class RecordedRun:
     """A run against recorded operations.
 
@@ -133,8 +139,7 @@ class RecordedRun:
                     seal(engine, collection)
                     collection.checkpoint()
                 case "compact":
-                    collection._compact()
-                    collection.checkpoint()
+                    compact(collection)
                 case "reopen":
                     engine.close()
                     engine = Engine.open(directory, recorder)

@@ -130,7 +130,13 @@ def numbered_batch(writer: int, number: int) -> WriteBatch:
 
 def assert_whole(directory: Path, acknowledged: dict[int, int]) -> None:
     engine = Engine.open(directory)
-    collection = engine.collection("c")
+    try:
+        assert_shows_whole(engine.collection("c"), acknowledged)
+    finally:
+        engine.close()
+
+
+def assert_shows_whole(collection: Collection, acknowledged: dict[int, int]) -> None:
     records = collection.scroll(Scroll(limit=1000, with_vectors=ALL_VECTORS)).records
     by_id = {record.id: record for record in records}
     expected_ids: set[int] = set()
@@ -148,7 +154,6 @@ def assert_whole(directory: Path, acknowledged: dict[int, int]) -> None:
             assert record.vectors is not None
             assert np.array_equal(np.asarray(record.vectors[""]), vector_of(writer, number))
     assert set(by_id) == expected_ids
-    engine.close()
 
 
 @pytest.fixture

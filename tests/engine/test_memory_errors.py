@@ -6,6 +6,7 @@ through raises it once, also those that take a failed batch back.
 
 from __future__ import annotations
 
+import linecache
 import random
 import sys
 from pathlib import Path
@@ -70,12 +71,18 @@ class Starved:
         return self._trace
 
     def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
-        if event == "line":
+        if event == "line" and not _is_with(frame):
             self.lines += 1
             if self.lines == self._line:
                 self.struck = f"{frame.f_code.co_filename}:{frame.f_lineno}"
                 raise MemoryError(self.struck)
         return self._trace
+
+
+def _is_with(frame: FrameType) -> bool:
+    """Whether it is at a `with`: there a trace function runs before a lock is given back."""
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    return line.lstrip().startswith("with ")
 
 
 def batches(rng: random.Random) -> dict[str, list[Operation]]:

@@ -13,6 +13,7 @@ gone; what a crash left half-made is removed at the next open.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -167,18 +168,24 @@ class Engine:
         return engine
 
     def close(self) -> None:
-        """Finish running writes, give up running snapshots, then release the directory."""
+        """Finish running writes, give up running snapshots, then release the directory.
+
+        Raises:
+            StorageFailed: a log could not be closed; everything else is, and the directory is
+                released.
+        """
         self._is_stopping = True
         with self._snapshotting, self._changing:
             if self._closed:
                 return
             self._closed = True
-            self._maintenance.close()
-            for collection in self._collections.values():
-                collection.close()
-            self._builder.close()
-            if self._lock is not None:
-                self._lock.release()
+            with contextlib.ExitStack() as closing:
+                if self._lock is not None:
+                    closing.callback(self._lock.release)
+                closing.callback(self._builder.close)
+                for collection in self._collections.values():
+                    closing.callback(collection.close)
+                self._maintenance.close()
 
     def create_collection(self, name: str, config: CollectionConfig) -> None:
         """Make a collection; it is there after a crash once this has returned.

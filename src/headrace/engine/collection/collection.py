@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -261,6 +261,9 @@ class Collection:
             self._wal.discard_pending()
             for ticket in group:
                 ticket.error = ticket.error or error
+            # If memory is still short, the next group does it.
+            with suppress(MemoryError):
+                self._segment.rollback_all()
         finally:
             for ticket in group:
                 ticket.done = True
@@ -424,6 +427,10 @@ class Collection:
 
     def _compact(self) -> None:
         """Replace the segment by one without dead rows; writes wait for the end only."""
+        with self._checkpoint_lock:
+            self._compact_alone()
+
+    def _compact_alone(self) -> None:
         started_at = time.monotonic()
         view = self._view
         compacted = Segment.compacted(view)

@@ -11,7 +11,7 @@ files that nothing names are removed. The bytes are described in
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from headrace.engine.vectors.arrays import BlockMatrix
 from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.stored import StoredArray
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
-from headrace.model.errors import CorruptFile
+from headrace.model.errors import CorruptFile, HeadraceError
 from headrace.model.operations import SourceOffset
 
 MANIFEST_NAME = "checkpoint.doc"
@@ -270,14 +270,27 @@ class Checkpoints:
             self._sync_directory()
             write_document(self._manifest_path, manifest, self._ops)
         except BaseException:
-            for name in writer.written:
-                remove_data_file(self._directory / name, self._ops)
+            if not self._may_name(writer.written):
+                for name in writer.written:
+                    remove_data_file(self._directory / name, self._ops)
             raise
         self._manifest, self._groups, self._stores = manifest, groups, view.stores
         self._graph_files = {
             sealed: ref for files in graphs.values() for sealed, ref in files.items()
         }
         self.remove_unnamed_files()
+
+    def _may_name(self, names: Sequence[str]) -> bool:
+        """Whether the manifest on disk names any of these files, as far as can be told.
+
+        It does when it was put in its place and then could not be synced.
+        """
+        try:
+            return not {ref.name for ref in self.read_manifest().files()}.isdisjoint(names)
+        except FileNotFoundError:
+            return False
+        except HeadraceError:
+            return True
 
     def map_cold(self, view: View) -> list[tuple[BlockMatrix, list[memoryview]]]:
         """The files of the newest checkpoint, which is of this view, for what is read from disk.

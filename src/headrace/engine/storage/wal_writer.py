@@ -171,6 +171,10 @@ class WalFileWriter:
         except OSError as error:
             self._forget_unsynced()
             raise self._fail(error, "syncing") from error
+        except BaseException:
+            # The sync did not fail, it was interrupted, before or behind it.
+            self._roll_back()
+            raise
         self.file, self.failure = synced, None
 
     def _roll_back(self) -> None:
