@@ -15,6 +15,7 @@ from headrace.model.errors import NoSpace, WrongInput
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.connector import Connector
 from headrace.sink.errors import DATA_EXCEPTION, Stage
+from headrace.sink.kafka_record import KafkaHeaders
 from headrace.sink.qdrant_target import QdrantTarget
 from headrace.sink.retry import Backoff
 from headrace.sink.target import Target
@@ -325,6 +326,13 @@ STAGES = [
         "org.apache.kafka.connect.json.JsonConverter",
     ),
     (
+        Stage.HEADER_CONVERTER,
+        (None, value(2)),
+        # Headers are looked at where a payload is to have them.
+        {"header__converter": "json", "payload__metadata": "headers"},
+        "org.apache.kafka.connect.json.JsonConverter",
+    ),
+    (
         Stage.TRANSFORMATION,
         (None, b"[1]"),
         {
@@ -348,11 +356,15 @@ def test_context_headers_say_in_utf_8_what_was_wrong_where(
     changed: dict[str, str],
     class_name: str,
 ) -> None:
-    topics.produce("topic", value(1), record)
+    topics.produce("topic", value(1))
+    bad_header: KafkaHeaders = [("bad", b"{")] if stage is Stage.HEADER_CONVERTER else []
+    topics.produce("topic", record, headers=bad_header)
     with running(topics, MemoryTarget(c=2), **DEAD_LETTERS, **CONTEXT, **changed) as connector:
         wait_until_read(connector, 2)
     (letter,) = topics.read("dead")
     pairs: list[tuple[str, bytes]] = list(letter.headers() or [])  # type: ignore[arg-type]
+    assert pairs[: len(bad_header)] == bad_header
+    pairs = pairs[len(bad_header) :]
     prefix = "__connect.errors."
     headers = {name.removeprefix(prefix): text.decode("utf-8") for name, text in pairs}
     assert list(headers) == [
