@@ -29,9 +29,18 @@ class Stream:
     """Upserts, updates and tombstones over few ids, produced until it is told to end.
 
     The producer is idempotent: a broker that goes away and comes back has each record once.
+
+    Args:
+        bootstrap_servers: the node's.
+        topic: where to.
+        collection_name: what the records name.
+        pause_s: before each `RECORDS_PER_PAUSE` records.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, collection_name: str) -> None:
+    def __init__(
+        self, bootstrap_servers: str, topic: str, collection_name: str, pause_s: float = PAUSE_S
+    ) -> None:
+        self._pause_s = pause_s
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -56,7 +65,7 @@ class Stream:
 
     def _run(self) -> None:
         number = 0
-        while not self._must_end.wait(PAUSE_S):
+        while not self._must_end.wait(self._pause_s):
             for _ in range(RECORDS_PER_PAUSE):
                 number += 1
                 self._produce_one(number)
