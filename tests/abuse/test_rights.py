@@ -182,8 +182,10 @@ def test_every_route_is_in_the_table(client: TestClient) -> None:
     assert served == set(NEEDS)
 
 
-@pytest.mark.parametrize("role", roles())
-@pytest.mark.parametrize("name", ["it", "%69t"])
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [*((role, "it") for role in roles()), ("prw on it", "%69t"), ("rw on another", "i%74")],
+)
 def test_a_role_opens_what_it_is_for_and_nothing_else(
     client: TestClient, role: str, name: str
 ) -> None:

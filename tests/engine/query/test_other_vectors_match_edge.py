@@ -6,7 +6,6 @@ As in `test_queries_match_edge.py`, but with vectors of other kinds, under a nam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,8 +118,11 @@ def configs(kind: str) -> tuple[CollectionConfig, Any]:
     return ours, edge.EdgeConfig(vectors={NAME: dense})
 
 
-@pytest.fixture(params=KINDS)
-def engines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engines]:
+@pytest.fixture(params=KINDS, scope="module")
+def engines(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engines]:
+    tmp_path = tmp_path_factory.mktemp("engines")
     config, edge_config = configs(request.param)
     vectors: list[Any] = list(SPARSE if request.param.startswith("sparse") else MULTI)
     service = Service.open(tmp_path / "headrace")
