@@ -7,6 +7,8 @@ holds up the others. Encoding and compressing an answer happen where its handler
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -166,13 +168,14 @@ class Threads:
 
     def __init__(self) -> None:
         self.intake = Intake()
+        self._unlimited = CapacityLimiter(math.inf)
         self.limiters = {
             Place.READ_THREAD: CapacityLimiter(READ_THREADS),
             Place.WRITE_THREAD: CapacityLimiter(WRITE_THREADS),
         }
 
     async def run(self, work: Callable[[], Answer], place: Place) -> Answer:
-        """Run a handler on a thread; it goes on if this is cancelled.
+        """Run a handler on a thread; it goes on if this is cancelled, and counts till its end.
 
         Raises:
             Unavailable: too many wait already.
@@ -180,7 +183,51 @@ class Threads:
         limiter = self.limiters[place]
         if limiter.statistics().tasks_waiting >= WAITING_MAX:
             raise Unavailable("Shard temporarily unavailable: too many requests wait already")
-        return await to_thread.run_sync(work, limiter=limiter, abandon_on_cancel=True)
+        thread = _Thread(limiter, work)
+        await limiter.acquire_on_behalf_of(thread)
+        try:
+            return await to_thread.run_sync(
+                thread.main, limiter=self._unlimited, abandon_on_cancel=True
+            )
+        finally:
+            thread.release_when_ended()
+
+
+class _Thread:
+    """One handler on a thread, which holds its place until it has ended, heard or unheard.
+
+    The limiter of `to_thread.run_sync` alone would give the place away at a timeout, while
+    the handler goes on: requests that time out would make threads without end.
+    """
+
+    def __init__(self, limiter: CapacityLimiter, work: Callable[[], Answer]) -> None:
+        self._limiter = limiter
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self._has_begun = self._has_ended = self._is_left = self._is_released = False
+
+    def main(self) -> Answer:
+        """What the thread does."""
+        self._has_begun = True
+        try:
+            return self._work()
+        finally:
+            self._has_ended = True
+            # Whichever comes last, this or who left, gives the place back.
+            if self._is_left:
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    self._loop.call_soon_threadsafe(self._release)
+
+    def release_when_ended(self) -> None:
+        """Give the place back, once the thread has ended; called on the event loop."""
+        self._is_left = True
+        if self._has_ended or not self._has_begun:
+            self._release()
+
+    def _release(self) -> None:
+        if not self._is_released:
+            self._is_released = True
+            self._limiter.release_on_behalf_of(self)
 
 
 class Request:
