@@ -30,17 +30,28 @@ class Stream:
 
     The producer is idempotent: a broker that goes away and comes back has each record once.
 
+    Attributes:
+        bad: the values of the bad records among them, which have no key.
+
     Args:
         bootstrap_servers: the node's.
         topic: where to.
         collection_name: what the records name.
         pause_s: before each `RECORDS_PER_PAUSE` records.
+        bad_share: of the records.
     """
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, collection_name: str, pause_s: float = PAUSE_S
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        collection_name: str,
+        pause_s: float = PAUSE_S,
+        bad_share: float = 0.0,
     ) -> None:
+        self.bad: set[bytes | None] = set()
         self._pause_s = pause_s
+        self._bad_share = bad_share
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
@@ -72,6 +83,11 @@ class Stream:
             self._producer.poll(0)
 
     def _produce_one(self, number: int) -> None:
+        if self._random.random() < self._bad_share:
+            bad = b"no JSON %d" % number
+            self.bad.add(bad)
+            self._producer.produce(self._topic, bad)
+            return
         point_id = self._random.randrange(IDS)
         is_tombstone = self._random.random() < TOMBSTONE_SHARE
         self._producer.produce(
