@@ -31,15 +31,19 @@ def test_handlers_that_timed_out_keep_their_place_until_they_end() -> None:
     async def main() -> None:
         threads = Threads()
         limiter = threads.limiters[Place.READ_THREAD]
-
-        async def one() -> None:
-            async with asyncio.timeout(0.2):
-                await threads.run(slow, Place.READ_THREAD)
-
-        requests = [asyncio.create_task(one()) for _ in range(5 * READ_THREADS)]
-        outcomes = await asyncio.gather(*requests, return_exceptions=True)
-        assert all(isinstance(outcome, TimeoutError) for outcome in outcomes)
-        assert limiter.borrowed_tokens == READ_THREADS
+        for _ in range(3):
+            requests = [
+                asyncio.create_task(threads.run(slow, Place.READ_THREAD))
+                for _ in range(2 * READ_THREADS)
+            ]
+            async with asyncio.timeout(WAIT_S):
+                while running < READ_THREADS:
+                    await asyncio.sleep(0.01)
+            for request in requests:
+                request.cancel()
+            outcomes = await asyncio.gather(*requests, return_exceptions=True)
+            assert all(isinstance(outcome, asyncio.CancelledError) for outcome in outcomes)
+            assert limiter.borrowed_tokens == READ_THREADS
         release.set()
         async with asyncio.timeout(WAIT_S):
             while limiter.borrowed_tokens:
