@@ -17,6 +17,7 @@ import httpx
 import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from qdrant_client import QdrantClient, models
 from qdrant_client import grpc as qdrant
 
 from headrace.model.collection_config import CollectionConfig
@@ -301,6 +302,19 @@ def test_an_operators_function_embeds_what_clients_send(tmp_path: Path) -> None:
         http.put("/collections/c/points", json={"points": [{"id": 1, "vector": document}]})
         found = http.post("/collections/c/points/query", json={"query": document}).json()
         assert found["result"]["points"][0]["score"] == 10.0
+        grpc_port = int((serving.grpc_address or "").rpartition(":")[2])
+        for prefer_grpc in (False, True):
+            client = QdrantClient(
+                url=serving.rest_url,
+                grpc_port=grpc_port,
+                prefer_grpc=prefer_grpc,
+                cloud_inference=True,
+            )
+            text = models.Document(text="abcd", model="test/served")
+            client.upsert("c", [models.PointStruct(id=2, vector=text)])
+            best = client.query_points("c", query=text, limit=1).points[0]
+            assert (best.id, best.score) == (2, 17.0)
+            client.close()
 
 
 def test_a_model_that_cannot_be_imported_ends_the_start(tmp_path: Path) -> None:
