@@ -10,12 +10,12 @@ import numpy as np
 import orjson
 import pytest
 
-from headrace.model.collection_config import CollectionConfig, VectorParams
+from headrace.model.collection_config import CollectionConfig, SparseVectorParams, VectorParams
 from headrace.model.operations import DeletePoints, PointSelector
 from headrace.model.points import PointStruct
 from headrace.model.queries import Nearest, Query, Scroll
 from headrace.model.upserts import build_upsert
-from headrace.model.vectors import Distance
+from headrace.model.vectors import Distance, SparseVector
 from headrace.service.service import Service
 
 CONFIG = CollectionConfig(
@@ -138,3 +138,35 @@ def test_closing_does_not_wait_for_queued_work(tmp_path: Path) -> None:
     closer.join(30)
     assert not closer.is_alive()
     assert ran == []
+
+
+def test_the_status_is_yellow_until_dead_rows_are_taken_out(tmp_path: Path) -> None:
+    service = Service.open(tmp_path)
+    service.create_collection("c", CONFIG)
+    service.write("c", [build_upsert(points(0, 500, 7), CONFIG)])
+    assert not service.collection_info("c").is_optimizing
+    busy = threading.Event()
+
+    def wait() -> None:
+        busy.wait(30)
+
+    service._engine._maintenance.request(wait)
+    service.write("c", [DeletePoints(PointSelector(ids=tuple(range(400))))])
+    assert service.collection_info("c").is_optimizing
+    busy.set()
+    wait_until_idle(service)
+    assert not service.collection_info("c").is_optimizing
+    assert service._engine.collection("c").view.row_count == 100
+    service.close()
+
+
+def test_sparse_vectors_are_indexed_from_the_start(tmp_path: Path) -> None:
+    config = CollectionConfig(sparse_vectors={"words": SparseVectorParams()})
+    service = Service.open(tmp_path)
+    service.create_collection("c", config)
+    word = SparseVector(np.array([3], dtype=np.uint32), np.ones(1, dtype=np.float32))
+    written = [PointStruct(n, {"words": word} if n % 2 else {}, b"{}") for n in range(10)]
+    service.write("c", [build_upsert(written, config)])
+    service.write("c", [DeletePoints(PointSelector(ids=(1,)))])
+    assert service.collection_info("c").indexed_vectors_count == 4
+    service.close()

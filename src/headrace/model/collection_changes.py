@@ -19,15 +19,20 @@ from headrace.model.collection_config import (
 )
 from headrace.model.errors import UnknownVectorName, WrongInput
 
+# Instead of a configuration: quantised vectors are no longer wanted.
+QUANTIZATION_DISABLED = "Disabled"
+
 
 class VectorChange(msgspec.Struct, frozen=True):
     """New hints for one dense or multi-vector name; None leaves a hint as it is.
 
     Attributes:
         hnsw_config: merged into the vector's own; an empty one unsets all of it.
+        quantization_config: in the place of the old one; "Disabled" unsets it.
     """
 
     hnsw_config: dict[str, Any] | None = None
+    quantization_config: dict[str, Any] | str | None = None
     on_disk: bool | None = None
     memory: str | None = None
 
@@ -47,6 +52,7 @@ class CollectionChange(msgspec.Struct, frozen=True):
     params: dict[str, Any] = {}
     hnsw_config: dict[str, Any] = {}
     optimizers_config: dict[str, Any] = {}
+    quantization_config: dict[str, Any] | str | None = None
     strict_mode_config: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
 
@@ -64,6 +70,9 @@ def changed_config(config: CollectionConfig, change: CollectionChange) -> Collec
         params=config.params | change.params,
         hnsw_config=config.hnsw_config | change.hnsw_config,
         optimizers_config=config.optimizers_config | change.optimizers_config,
+        quantization_config=_changed_quantization(
+            config.quantization_config, change.quantization_config
+        ),
         strict_mode_config=_merged(config.strict_mode_config, change.strict_mode_config),
         metadata=_without_nulls(_merged(config.metadata, change.metadata)),
     )
@@ -110,6 +119,9 @@ def _changed_vectors(
         changed[name] = msgspec.structs.replace(
             params,
             hnsw_config=_changed_hnsw(params.hnsw_config, change.hnsw_config),
+            quantization_config=_changed_quantization(
+                params.quantization_config, change.quantization_config
+            ),
             on_disk=params.on_disk if change.on_disk is None else change.on_disk,
             memory=params.memory if change.memory is None else change.memory,
         )
@@ -135,6 +147,14 @@ def _changed_hnsw(
     config: dict[str, Any] | None, change: dict[str, Any] | None
 ) -> dict[str, Any] | None:
     return None if change == {} else _merged(config, change)
+
+
+def _changed_quantization(
+    config: dict[str, Any] | None, change: dict[str, Any] | str | None
+) -> dict[str, Any] | None:
+    if change is None:
+        return config
+    return None if isinstance(change, str) else change
 
 
 def _merged(config: dict[str, Any] | None, change: dict[str, Any] | None) -> dict[str, Any] | None:

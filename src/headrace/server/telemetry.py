@@ -128,7 +128,7 @@ def _collection_answer(
         return answer
     local = {
         "variant_name": None,
-        "status": "yellow" if info.is_indexing else "green",
+        "status": "yellow" if info.is_optimizing else "green",
         "total_optimized_points": info.indexed_vectors_count,
         "num_points": info.points_count,
         "num_vectors": vectors_count,

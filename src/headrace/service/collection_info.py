@@ -35,7 +35,7 @@ class CollectionInfo(msgspec.Struct, frozen=True):
     """A collection as its info call shows it.
 
     Attributes:
-        is_indexing: whether graphs are made for vectors that are searched exactly so far.
+        is_optimizing: whether graphs are made or dead rows taken out, or wait for it.
         index_error: why the last graph could not be made, if so.
         load_seconds: how long it took to open it.
     """
@@ -43,7 +43,7 @@ class CollectionInfo(msgspec.Struct, frozen=True):
     config: CollectionConfig
     points_count: int
     indexed_vectors_count: int
-    is_indexing: bool
+    is_optimizing: bool
     index_error: str | None
     segments_count: int
     payload_schema: dict[str, PayloadIndexInfo]
@@ -69,7 +69,7 @@ def collection_info(collection: Collection) -> CollectionInfo:
         config=collection.config,
         points_count=collection.points_count(),
         indexed_vectors_count=collection.indexed_vectors_count(),
-        is_indexing=collection.is_indexing(),
+        is_optimizing=collection.is_optimizing(),
         index_error=collection.index_error(),
         segments_count=1,
         payload_schema={

@@ -85,6 +85,21 @@ def test_mapped_graph_can_be_extended(tmp_path: Path) -> None:
     assert more.index.hnsw.efConstruction == stored.index.hnsw.efConstruction
 
 
+def test_files_of_the_first_version_are_read(tmp_path: Path) -> None:
+    vectors = vectors_of(600)
+    sealed = built(vectors, Distance.COSINE, 0, True)
+    ref = write_graph_file(tmp_path, "range", sealed, DIM)
+    content = (tmp_path / ref.name).read_bytes()[4096 : 4096 + ref.content_bytes]
+    options_begin = 80 + 8 * (600 + 3) + 4 * DIM
+    (options_bytes,) = struct.unpack("<Q", content[72:80])
+    old = b"HRGRAPH1" + content[8:72] + content[80:options_begin]
+    old += content[options_begin + options_bytes :]
+    again = open_graph_file(tmp_path, write_data_file(tmp_path, "old", [old]), DIM, ROW_COUNT)
+    assert again.graph is not None
+    assert again.graph.options == SETTINGS.graph_options
+    assert answers(again, vectors, Distance.COSINE) == answers(sealed, vectors, Distance.COSINE)
+
+
 def test_range_without_a_graph_is_stored_too(tmp_path: Path) -> None:
     none = np.empty(0, dtype=np.int64)
     ref = write_graph_file(tmp_path, "range", SealedRange(5, 9, none, none, None), DIM)
@@ -127,7 +142,7 @@ def content_with(field: int, value: int, content: bytes) -> bytes:
     return content[:field] + struct.pack("<Q", value) + content[field + 8 :]
 
 
-@pytest.mark.parametrize("field", [16, 24, 32, 40, 48, 56])
+@pytest.mark.parametrize("field", [16, 24, 32, 40, 48, 56, 72])
 @pytest.mark.parametrize("value", [0, 1, 2**40, 2**63 - 1, 2**64 - 1])
 def test_lengths_are_not_trusted_even_under_good_checksums(
     tmp_path: Path, field: int, value: int

@@ -561,6 +561,47 @@ def test_vector_names_are_added_and_removed(fronts: Fronts, fresh: str, by_grpc:
     assert "many" not in (other.get_collection(fresh).config.params.vectors or {})
 
 
+QUANTIZATIONS: dict[str, Any] = {
+    "scalar": models.ScalarQuantization(
+        scalar=models.ScalarQuantizationConfig(
+            type=models.ScalarType.INT8, quantile=0.5, always_ram=True
+        )
+    ),
+    "product": models.ProductQuantization(
+        product=models.ProductQuantizationConfig(compression=models.CompressionRatio.X32)
+    ),
+    "binary": models.BinaryQuantization(
+        binary=models.BinaryQuantizationConfig(
+            encoding=models.BinaryQuantizationEncoding.TWO_BITS,
+            query_encoding=models.BinaryQuantizationQueryEncoding.SCALAR4BITS,
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS.values(), ids=QUANTIZATIONS)
+def test_quantization_is_the_same_over_both(fronts: Fronts, quantization: Any) -> None:
+    for client, other in ((fronts.grpc, fronts.rest), (fronts.rest, fronts.grpc)):
+        name = f"quantised-{uuid4().hex}"
+        vectors = models.VectorParams(
+            size=4, distance=models.Distance.DOT, quantization_config=quantization
+        )
+        client.create_collection(name, vectors, quantization_config=quantization)
+        shown = other.get_collection(name).config
+        assert shown.quantization_config == quantization
+        assert shown.params.vectors.quantization_config == quantization  # type: ignore[union-attr]
+        client.update_collection(
+            name,
+            quantization_config=models.Disabled.DISABLED,
+            vectors_config={
+                "": models.VectorParamsDiff(quantization_config=models.Disabled.DISABLED)
+            },
+        )
+        shown = other.get_collection(name).config
+        assert shown.quantization_config is None
+        assert shown.params.vectors.quantization_config is None  # type: ignore[union-attr]
+
+
 CLUSTER: dict[str, Callable[[QdrantClient, str], Any]] = {
     "create shard key": lambda client, name: client.create_shard_key(name, "k"),
     "delete shard key": lambda client, name: client.delete_shard_key(name, "k"),

@@ -150,9 +150,13 @@ def test_the_older_name_of_the_number_of_threads_is_read() -> None:
         ({"shard_number": 0}, InvalidBody, "shard_number: value 0 invalid"),
         ({"sharding_method": 1}, BadRequest, "the sharding method `custom` is not supported"),
         (
-            {"quantization_config": qdrant.QuantizationConfig(scalar=qdrant.ScalarQuantization())},
+            {
+                "quantization_config": qdrant.QuantizationConfig(
+                    turboquant=qdrant.TurboQuantization()
+                )
+            },
             BadRequest,
-            "`quantization_config` is not supported",
+            "the quantization `turbo` is not supported",
         ),
         (
             {"id_tracker": qdrant.IdTrackerParams(memory=qdrant.Memory.Cold)},
@@ -223,7 +227,7 @@ def info(config: CollectionConfig, **payload_schema: PayloadIndexInfo) -> Collec
         config=config,
         points_count=5,
         indexed_vectors_count=4,
-        is_indexing=False,
+        is_optimizing=False,
         index_error=None,
         segments_count=1,
         payload_schema=payload_schema,

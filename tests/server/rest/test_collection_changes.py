@@ -55,7 +55,19 @@ def test_the_modifier_of_a_sparse_vector_can_change(
     [
         ({"vectors": {"x": {}}}, 400, "Wrong input: Not existing vector name error: x"),
         ({"sparse_vectors": {"x": {}}}, 400, "Wrong input: Not existing vector name error: x"),
-        ({"quantization_config": {"scalar": {"type": "int8"}}}, 400, "Bad request: `quant"),
+        ({"quantization_config": {"turbo": {}}}, 400, "Bad request: the quantization `turbo` is"),
+        ({"quantization_config": {"scalar": {}}}, 400, "Format error in JSON body: "),
+        ({"quantization_config": {"product": {"compression": "x5"}}}, 400, "Format error in"),
+        (
+            {"quantization_config": "disabled"},
+            400,
+            "Format error in JSON body: quantization_config: ",
+        ),
+        (
+            {"vectors": {"": {"quantization_config": {"scalar": {"type": "int8", "quantile": 2}}}}},
+            422,
+            "Validation error in JSON body: [vectors",
+        ),
         ({"params": {"read_fan_out_factor": 2}}, 400, "Bad request: `params.read_fan"),
         ({"hnsw_config": {"ef_construct": 1}}, 422, "Validation error in JSON body"),
         ({"metadata": 1}, 400, "Format error in JSON body"),
@@ -146,3 +158,36 @@ def test_a_vector_name_that_does_not_fit_is_refused(
 def test_a_vector_name_of_a_missing_collection_is_not_found(rest: Rest) -> None:
     for method, body in (("PUT", {"sparse": {}}), ("DELETE", None)):
         assert rest.error(method, "/collections/missing/vectors/a", body)[0] == 404
+
+
+QUANTIZATIONS: list[dict[str, Any]] = [
+    {"scalar": {"type": "int8", "quantile": 0.99, "always_ram": True}},
+    {"product": {"compression": "x16", "memory": "pinned"}},
+    {"binary": {"encoding": "one_and_half_bits", "query_encoding": "scalar8bits"}},
+    {"binary": {}},
+]
+
+
+@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+def test_quantization_is_shown_changed_and_switched_off(
+    rest: Rest, new_collection: Callable[..., str], quantization: dict[str, Any]
+) -> None:
+    name = new_collection(
+        vectors={"size": 4, "distance": "Dot", "quantization_config": quantization},
+        quantization_config=quantization,
+    )
+    path = f"/collections/{name}"
+    assert config(rest, name)["quantization_config"] == quantization
+    assert config(rest, name)["params"]["vectors"]["quantization_config"] == quantization
+    other = {"scalar": {"type": "int8"}}
+    rest.result(
+        "PATCH",
+        path,
+        {"quantization_config": other, "vectors": {"": {"quantization_config": "Disabled"}}},
+    )
+    assert config(rest, name)["quantization_config"] == other
+    assert "quantization_config" not in config(rest, name)["params"]["vectors"]
+    rest.result("PATCH", path, {"quantization_config": None})
+    assert config(rest, name)["quantization_config"] == other
+    rest.result("PATCH", path, {"quantization_config": "Disabled"})
+    assert config(rest, name)["quantization_config"] is None

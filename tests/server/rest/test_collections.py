@@ -148,12 +148,11 @@ def test_a_name_may_have_spaces_and_any_script(rest: Rest) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"vectors": VECTOR, "quantization_config": {"scalar": {"type": "int8"}}},
-        {"vectors": VECTOR | {"quantization_config": {"scalar": {"type": "int8"}}}},
+        {"vectors": VECTOR, "quantization_config": {"turbo": {}}},
+        {"vectors": VECTOR | {"quantization_config": {"turbo": {"bits": "bits2"}}}},
         {"vectors": VECTOR, "shard_number": 2},
         {"vectors": VECTOR, "sharding_method": "custom"},
         {"vectors": VECTOR | {"datatype": "turbo4"}},
-        {"vectors": VECTOR, "hnsw_config": {"inline_storage": True}},
     ],
 )
 def test_what_would_not_act_is_refused_as_not_supported(rest: Rest, body: Any) -> None:

@@ -170,6 +170,7 @@ class Collection:
             self._checkpoints.remove_unnamed_files()
             self._seq_no = self._checkpoints.seq_no
             self._replay()
+            self._checkpoints.place_graphs(self._segment.working_view())
         except BaseException:
             self._wal.close()
             raise
@@ -365,6 +366,7 @@ class Collection:
 
     def _move_into_files(self, view: View) -> None:
         """From here on, read from the checkpoint's files what is not to be in memory."""
+        self._checkpoints.place_graphs(view)
         files = self._checkpoints.map_cold(view)
         with self._write_lock:
             for matrix, pieces in files:
@@ -552,10 +554,13 @@ class Collection:
         return self._view.live_count
 
     def indexed_vectors_count(self) -> int:
-        """How many vectors of stored points are in a graph."""
+        """How many vectors of stored points are in a graph, or in postings."""
         view = self._view
-        stores = view.indexed_stores().values()
-        return sum(store.indexed_vectors_count(view.live) for store in stores)
+        return sum(store.indexed_vectors_count(view.live) for store in view.stores.values())
+
+    def is_optimizing(self) -> bool:
+        """Whether graphs are made or dead rows taken out, or wait for it."""
+        return self.is_indexing() or self._is_sparse()
 
     def is_indexing(self) -> bool:
         """Whether graphs are made, or wait for it."""

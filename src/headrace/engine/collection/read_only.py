@@ -85,6 +85,10 @@ class ReadOnlyCollection(Collection):
     def maintain(self) -> None:
         """Do nothing: the owner does."""
 
+    def is_optimizing(self) -> bool:
+        """Whether graphs are made here; dead rows are the owner's."""
+        return self.is_indexing()
+
     def checkpoint(self) -> None:
         """Refuse."""
         raise self._refusal()

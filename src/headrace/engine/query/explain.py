@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 
 from headrace.engine.query.execute import QueryContext
@@ -137,6 +138,9 @@ def _range_steps(
     width = params.hnsw_ef or settings.ef_construct
     for sealed in store.ranges:
         plan = sealed.plan(allowed, dim, width, settings)
+        if params.ignore_quantization and sealed.is_coarse:
+            reason = "quantised vectors are ignored"
+            plan = msgspec.structs.replace(plan, strategy=RangeStrategy.EXACT, reason=reason)
         if plan.strategy is RangeStrategy.EXACT:
             strategy, cost = Strategy.EXACT_ROWS, plan.cardinality
         else:

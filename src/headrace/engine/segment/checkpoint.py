@@ -40,6 +40,7 @@ from headrace.engine.storage.files import read_document, write_document
 from headrace.engine.vector_index.graph_file import open_graph_file, write_graph_file
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.engine.vector_index.sealed_range import SealedRange
+from headrace.engine.vector_index.settings import Placement
 from headrace.engine.vectors.arrays import BlockMatrix
 from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.stored import StoredArray
@@ -309,6 +310,26 @@ class Checkpoints:
         }
         return [(matrix, [self._cold[ref.name] for ref in refs]) for matrix, refs in files]
 
+    def place_graphs(self, view: View) -> None:
+        """Have the graphs of the newest checkpoint in memory or in their files, as wanted.
+
+        Raises:
+            CorruptFile, StorageFailed: a file cannot be read.
+        """
+        for store in view.indexed_stores().values():
+            for sealed in store.ranges:
+                ref, placement = self._graph_files.get(sealed), store.settings.placement
+                if ref is None or sealed.graph is None:
+                    continue
+                # One that is mapped, or not, stays so where nothing is said.
+                unwanted = Placement.PINNED if sealed.graph.is_mapped else Placement.COLD
+                if placement is unwanted:
+                    placed = open_graph_file(
+                        self._directory, ref, store.dim, view.row_count, placement
+                    )
+                    self._graph_files[placed] = ref
+                    store.replace_range(sealed, placed)
+
     def forget(self) -> None:
         """Write the next checkpoint whole: the rows have been renumbered."""
         self._groups = []
@@ -327,7 +348,10 @@ class Checkpoints:
                 remove_data_file(path, self._ops)
 
     def _load_graphs(self, store: IndexedVectors, refs: list[DataFileRef], row_count: int) -> None:
-        ranges = [open_graph_file(self._directory, ref, store.dim, row_count) for ref in refs]
+        placement = store.settings.placement
+        ranges = [
+            open_graph_file(self._directory, ref, store.dim, row_count, placement) for ref in refs
+        ]
         store.adopt_ranges(ranges)
         self._graph_files.update(zip(ranges, refs, strict=True))
 

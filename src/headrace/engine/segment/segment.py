@@ -506,6 +506,8 @@ class Segment:
                 matrix.scratch = self._scratch(params)
             if isinstance(store, IndexedVectors):
                 store.settings = IndexSettings.from_config(params, self.config)
+                if not store.settings.m:
+                    store.forget_graphs()
 
     def set_source_offset(self, partition: SourcePartition, next_offset: int) -> None:
         """Remember how far a source partition has been taken; never moves back."""

@@ -51,9 +51,12 @@ class ByteCodes:
         self._steps_per_unit = np.float32(1 / step)
 
     @classmethod
-    def fit(cls, vectors: FloatMatrix) -> ByteCodes:
-        """The box of a sample, shape (n, dim)."""
-        low, high = vectors.min(axis=0), vectors.max(axis=0)
+    def fit(cls, vectors: FloatMatrix, outside_share: float = 0.0) -> ByteCodes:
+        """The box of a sample, shape (n, dim), without that share of it on each side."""
+        if outside_share:
+            low, high = np.quantile(vectors, (outside_share, 1 - outside_share), axis=0)
+        else:
+            low, high = vectors.min(axis=0), vectors.max(axis=0)
         width = float((high - low).max())
         middle = ((low.astype(np.float64) + high) / 2).astype(np.float32)
         return cls(middle, width / CODE_MAX if width > 0 else 1.0)
@@ -73,8 +76,18 @@ class ByteCodes:
         np.clip(inside, 0, CODE_MAX, out=inside)
         return codes
 
-    def encode_query(self, query: FloatVector) -> FloatVector | None:
-        """The codes of one vector, shape (code_dim,); None if the box cannot hold it."""
+    def decode(self, codes: FloatMatrix) -> FloatMatrix:
+        """The vectors, shape (n, dim), that codes stand for."""
+        scaled = codes[:, : len(self.middle)] - np.float32(CODE_MAX / 2)
+        return (scaled * np.float32(self.step) + self.middle).astype(np.float32, copy=False)
+
+    def encode_query(self, query: FloatVector, is_forced: bool = False) -> FloatVector | None:
+        """The codes of one vector, shape (code_dim,); None if the box cannot hold it.
+
+        Args:
+            query: shape (dim,).
+            is_forced: take what the box can hold of it.
+        """
         scaled = self._scaled(query)
         codes = np.zeros(self.code_dim, dtype=np.float32)
         inside = codes[: len(query)]
@@ -84,7 +97,7 @@ class ByteCodes:
         far = float(excess.dot(excess))
         if far:
             scaled -= _CODE_MIDDLE
-            if far > _OUTSIDE_SHARE * float(scaled.dot(scaled)):
+            if not is_forced and far > _OUTSIDE_SHARE * float(scaled.dot(scaled)):
                 return None
         np.rint(inside, out=inside)
         return codes

@@ -8,6 +8,10 @@ The graph is FAISS's HNSW. What its nodes hold depends on the distance:
   Euclid by one more component finds 0.70 of the ten nearest where this finds 0.99
   (30,000 x 128, lengths spread log-normally by 0.5, ef 64).
 - Manhattan, and data that 8 bits do not tell apart: the floats.
+
+With `quantization_config` they hold what that says. Scalar codes are the 8-bit codes above;
+for others the graph is linked over nodes as above, which are then replaced by codes, and
+come again from the vectors when nodes are added.
 """
 
 from __future__ import annotations
@@ -21,7 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.engine.vector_index.codes import ByteCodes
-from headrace.engine.vector_index.settings import IndexSettings
+from headrace.engine.vector_index.quantizers import encoded_query, padded, set_quantile
+from headrace.engine.vector_index.settings import (
+    GraphOptions,
+    IndexSettings,
+    QuantizationKind,
+    QueryEncoding,
+)
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.untyped_faiss import faiss
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector
@@ -47,6 +57,7 @@ class NodeKind(StrEnum):
     EUCLID_CODES = "euclid_codes"
     DOT_CODES = "dot_codes"
     FLOATS = "floats"
+    QUANTISED = "quantised"
 
 
 class Abandoned(Exception):
@@ -60,16 +71,26 @@ class Graph:
         index: FAISS's, holding all nodes.
         kind: what its nodes hold.
         codes: the box of the codes; also kept for DOT_CODES, to know what lies outside.
+        options: what it was made with.
         keep_alive: whatever owns the memory that `index` only looks at.
+        storage: FAISS's index of the nodes, if `index` does not own it.
     """
 
     def __init__(
-        self, index: Any, kind: NodeKind, codes: ByteCodes, keep_alive: object = None
+        self,
+        index: Any,
+        kind: NodeKind,
+        codes: ByteCodes,
+        options: GraphOptions,
+        keep_alive: object = None,
+        storage: Any = None,
     ) -> None:
         self.index = index
         self.kind = kind
         self.codes = codes
+        self.options = options
         self._keep_alive = keep_alive
+        self._storage = storage
 
     @property
     def node_count(self) -> int:
@@ -81,21 +102,56 @@ class Graph:
         """Whether distances in the graph are approximate."""
         return self.kind is not NodeKind.FLOATS
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether it lies in a mapped file."""
+        return self._keep_alive is not None
+
+    @property
+    def storage(self) -> Any:
+        """FAISS's index of what the nodes hold."""
+        return faiss.downcast_index(self.index.storage)
+
+    def decoded(self, nodes: NDArray[np.int64]) -> FloatMatrix:
+        """The vectors, shape (n, dim), that the nodes' codes stand for."""
+        if not len(nodes):
+            return np.empty((0, len(self.codes.middle)), dtype=np.float32)
+        values: FloatMatrix = self.storage.reconstruct_batch(nodes)
+        if self.kind is NodeKind.EUCLID_CODES:
+            return self.codes.decode(values)
+        return np.ascontiguousarray(values[:, : len(self.codes.middle)])
+
+    def node_values(self, vectors: FloatMatrix) -> FloatMatrix:
+        """What FAISS is given for vectors that become nodes."""
+        if self.kind is NodeKind.EUCLID_CODES:
+            vectors = self.codes.encode(vectors)
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    def copied_storage(self) -> Any:
+        """A copy of FAISS's index of what the nodes hold, that may be added to."""
+        source = self.copied_index() if self.is_mapped else self.index
+        return faiss.clone_index(faiss.downcast_index(source.storage))
+
     def copied_index(self) -> Any:
         """A copy of FAISS's index that may be added to."""
-        if self._keep_alive is None:
+        if self._keep_alive is None and self.kind is not NodeKind.QUANTISED:
             return faiss.clone_index(self.index)
         # What only looks at a map cannot grow, nor can its clone; read a copy of the bytes.
         return faiss.deserialize_index(faiss.serialize_index(self.index))
 
     def misplaces(self, vectors: FloatMatrix) -> NDArray[np.bool_]:
         """shape (n,): which vectors, stored or asked for, the nodes' codes cannot express."""
-        if self.kind is NodeKind.FLOATS:
+        if self.kind in (NodeKind.FLOATS, NodeKind.QUANTISED) or self.options.quantization:
             return np.zeros(len(vectors), dtype=np.bool_)
         return self.codes.outside(vectors)
 
     def search(
-        self, query: FloatVector, k: int, ef: int, allowed: RowSet | None
+        self,
+        query: FloatVector,
+        k: int,
+        ef: int,
+        allowed: RowSet | None,
+        query_encoding: QueryEncoding = QueryEncoding.DEFAULT,
     ) -> NDArray[np.int64]:
         """The nodes that are nearest by what the graph holds, nearest first; k at most.
 
@@ -107,12 +163,17 @@ class Graph:
             k: how many are wanted.
             ef: the width of the walk; at least k is used.
             allowed: nodes that may be returned, counted up to node_count or less; None = all.
+            query_encoding: how a query is compared with quantised nodes.
         """
         asked: FloatVector | None = query
         if self.kind is NodeKind.EUCLID_CODES:
-            asked = self.codes.encode_query(query)
+            asked = self.codes.encode_query(query, self.options.quantization is not None)
             if asked is None:
                 return np.empty(0, dtype=np.int64)
+        elif self.kind is NodeKind.QUANTISED:
+            asked = padded(query, self.index.d)
+            if query_encoding is not QueryEncoding.DEFAULT:
+                asked = encoded_query(self.storage, asked, query_encoding)
         asked = np.ascontiguousarray(asked, dtype=np.float32)
         distances = np.empty(k, dtype=np.float32)
         found = np.empty(k, dtype=np.int64)
@@ -135,10 +196,16 @@ def new_graph(sample: FloatMatrix, distance: Distance, settings: IndexSettings) 
     Args:
         sample: shape (n, dim), n >= 1: what the nodes will be like.
         distance: the collection's.
-        settings: `m` and `ef_construct`.
+        settings: `m`, `ef_construct` and `quantization`; of the latter only scalar codes
+            are made while linking, see `with_codes`.
     """
-    codes = ByteCodes.fit(sample)
-    kind = _node_kind(sample, distance, codes)
+    quantization = settings.quantization
+    is_scalar = quantization is not None and not is_replaced(sample.shape[1], distance, settings)
+    codes = ByteCodes.fit(sample, quantization.outside_share if quantization and is_scalar else 0.0)
+    if is_scalar:
+        kind = NodeKind.DOT_CODES if distance is Distance.DOT else NodeKind.EUCLID_CODES
+    else:
+        kind = _node_kind(sample, distance, codes)
     dim = sample.shape[1]
     match kind:
         case NodeKind.EUCLID_CODES:
@@ -147,11 +214,62 @@ def new_graph(sample: FloatMatrix, distance: Distance, settings: IndexSettings) 
         case NodeKind.DOT_CODES:
             trained_steps = faiss.ScalarQuantizer.QT_8bit
             index = faiss.IndexHNSWSQ(dim, trained_steps, settings.m, faiss.METRIC_INNER_PRODUCT)
+            set_quantile(
+                faiss.downcast_index(index.storage).sq, quantization if is_scalar else None
+            )
             index.train(np.ascontiguousarray(sample))
         case _:
             index = faiss.IndexHNSWFlat(dim, settings.m, _METRICS[distance])
     index.hnsw.efConstruction = round(settings.ef_construct * _EF_CONSTRUCT_FACTOR)
-    return Graph(index, kind, codes)
+    return Graph(index, kind, codes, settings.graph_options)
+
+
+def options_of(index: Any) -> GraphOptions:
+    """What FAISS's index says of how it was made, which is all but quantization."""
+    ef_construct = round(index.hnsw.efConstruction / _EF_CONSTRUCT_FACTOR)
+    return GraphOptions(int(index.hnsw.nb_neighbors(1)), ef_construct)
+
+
+def is_replaced(dim: int, distance: Distance, settings: IndexSettings) -> bool:
+    """Whether the nodes that a graph is linked over give way to codes in the end."""
+    quantization = settings.quantization
+    if quantization is None:
+        return False
+    is_scalar = quantization.kind is QuantizationKind.SCALAR
+    return not is_scalar or distance is Distance.MANHATTAN or dim > _CODED_DIM_MAX
+
+
+def with_codes(linked: Graph, storage: Any) -> Graph:
+    """A graph with the links of another one, over the codes of its nodes.
+
+    Args:
+        linked: the graph.
+        storage: FAISS's index of codes, of as many vectors as the graph has nodes.
+    """
+    index = faiss.IndexHNSW(storage, linked.options.m)
+    index.hnsw = linked.index.hnsw
+    index.ntotal = storage.ntotal
+    index.is_trained = True
+    return Graph(index, NodeKind.QUANTISED, linked.codes, linked.options, storage=storage)
+
+
+def resumed(empty: Graph, base: Graph, vectors_of: Callable[[int, int], FloatMatrix]) -> Graph:
+    """The graph of `base` over exact nodes again, so that nodes can be added.
+
+    Args:
+        empty: a new graph; it becomes the result.
+        base: a graph whose nodes were replaced by codes.
+        vectors_of: gives the vectors of its nodes begin..end - 1.
+    """
+    storage = empty.storage
+    for begin in range(0, base.node_count, _NODES_PER_STEP):
+        values = vectors_of(begin, min(begin + _NODES_PER_STEP, base.node_count))
+        storage.add(empty.node_values(values))
+    # Of a copy that owns its memory, so that the links can grow.
+    source = base.copied_index() if base.is_mapped else base.index
+    empty.index.hnsw = source.hnsw
+    empty.index.ntotal = base.node_count
+    return empty
 
 
 def extended(
@@ -184,14 +302,11 @@ def extended(
             if is_stopped():
                 raise Abandoned
             end = min(begin + _NODES_PER_STEP, node_count)
-            values = vectors_of(begin, end)
-            if base.kind is NodeKind.EUCLID_CODES:
-                values = base.codes.encode(values)
-            index.add(np.ascontiguousarray(values, dtype=np.float32))
+            index.add(base.node_values(vectors_of(begin, end)))
             report(end)
     finally:
         faiss.omp_set_num_threads(before)
-    return Graph(index, base.kind, base.codes)
+    return Graph(index, base.kind, base.codes, base.options)
 
 
 @lru_cache(maxsize=64)

@@ -18,15 +18,35 @@ from numpy.typing import NDArray
 from headrace.engine.storage.data_file import DataFileRef, map_data_file, write_data_file
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps, ReadableBuffer
 from headrace.engine.vector_index.codes import ByteCodes
-from headrace.engine.vector_index.graph import Graph, NodeKind
+from headrace.engine.vector_index.graph import Graph, NodeKind, options_of
+from headrace.engine.vector_index.quantizers import code_dim_of
 from headrace.engine.vector_index.sealed_range import SealedRange
+from headrace.engine.vector_index.settings import GraphOptions, Placement
 from headrace.engine.vectors.untyped_faiss import faiss
 from headrace.model.errors import CorruptFile
 from headrace.model.vectors import Rows
 
-_MAGIC = b"HRGRAPH1"
-_HEADER = struct.Struct("<8sIIQQQQQQd")
-_NODE_KINDS = (NodeKind.EUCLID_CODES, NodeKind.DOT_CODES, NodeKind.FLOATS)
+_MAGIC = b"HRGRAPH2"
+_HEADER = struct.Struct("<8sIIQQQQQQdQ")
+
+# The first version did not say what a graph was made with.
+_MAGIC_1 = b"HRGRAPH1"
+_HEADER_1 = struct.Struct("<8sIIQQQQQQd")
+
+_NODE_KINDS = (
+    NodeKind.EUCLID_CODES,
+    NodeKind.DOT_CODES,
+    NodeKind.FLOATS,
+    NodeKind.QUANTISED,
+)
+
+
+_FAISS_CLASSES = {
+    NodeKind.EUCLID_CODES: "IndexHNSWSQ",
+    NodeKind.DOT_CODES: "IndexHNSWSQ",
+    NodeKind.FLOATS: "IndexHNSWFlat",
+    NodeKind.QUANTISED: "IndexHNSW",
+}
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -41,12 +61,19 @@ class _Header(msgspec.Struct, frozen=True):
     loose_rows: int
     graph_bytes: int
     step: float
+    options_bytes: int = -1
+
+    @property
+    def header_bytes(self) -> int:
+        """The length of the header itself."""
+        return (_HEADER if self.options_bytes >= 0 else _HEADER_1).size
 
     @property
     def content_bytes(self) -> int:
         """The length of a content with these numbers."""
         listed = 8 * (self.listed_rows + self.loose_rows)
-        return _HEADER.size + listed + 4 * self.dim + self.graph_bytes
+        options = max(self.options_bytes, 0)
+        return self.header_bytes + listed + 4 * self.dim + options + self.graph_bytes
 
 
 def write_graph_file(
@@ -65,10 +92,11 @@ def write_graph_file(
     """
     graph = sealed.graph
     written = faiss.VectorIOWriter()
-    middle, step, kind = np.zeros(dim, dtype=np.float32), 1.0, NodeKind.FLOATS
+    middle, step, kind, options = np.zeros(dim, dtype=np.float32), 1.0, NodeKind.FLOATS, b""
     if graph is not None:
         faiss.write_index(graph.index, written)
         middle, step, kind = graph.codes.middle, graph.codes.step, graph.kind
+        options = msgspec.json.encode(graph.options)
     header = _Header(
         kind=_NODE_KINDS.index(kind),
         dim=dim,
@@ -79,12 +107,14 @@ def write_graph_file(
         loose_rows=len(sealed.loose_rows),
         graph_bytes=int(written.data.size()),
         step=step,
+        options_bytes=len(options),
     )
     parts: list[ReadableBuffer] = [
         _HEADER.pack(_MAGIC, *msgspec.structs.astuple(header)),
         _bytes_of(sealed.graph_rows[: header.listed_rows], "<i8"),
         _bytes_of(sealed.loose_rows, "<i8"),
         _bytes_of(middle, "<f4"),
+        options,
     ]
     if header.graph_bytes:
         # A view of the writer's memory: `written` lives until the file is written.
@@ -92,25 +122,33 @@ def write_graph_file(
     return write_data_file(directory, name, parts, ops)
 
 
-def open_graph_file(directory: Path, ref: DataFileRef, dim: int, row_count: int) -> SealedRange:
-    """The sealed range of a file, after all its blocks were verified; the graph stays mapped.
+def open_graph_file(
+    directory: Path,
+    ref: DataFileRef,
+    dim: int,
+    row_count: int,
+    placement: Placement = Placement.CACHED,
+) -> SealedRange:
+    """The sealed range of a file, after all its blocks were verified.
 
     Args:
         directory: where it is.
         ref: what `write_graph_file` returned.
         dim: components of the vectors.
         row_count: rows that are stored; the range may not go beyond.
+        placement: whether the graph is copied into memory, stays mapped, or stays mapped
+            with no memory taken by having verified it.
 
     Raises:
         CorruptFile: it is not the file that was written, or not one of such vectors.
         StorageFailed: the system cannot read it.
     """
-    content = map_data_file(directory, ref)
+    content = map_data_file(directory, ref, placement is Placement.COLD)
     path = directory / ref.name
     header = _read_header(path, content, dim)
     if header.row_end > row_count:
         raise CorruptFile(str(path), 24, f"rows below {row_count}", f"{header.row_end}")
-    begin = _HEADER.size
+    begin = header.header_bytes
     graph_rows = _array(content, begin, header.listed_rows, "<i8").astype(np.int64)
     begin += 8 * header.listed_rows
     loose_rows = _array(content, begin, header.loose_rows, "<i8").astype(np.int64)
@@ -124,16 +162,25 @@ def open_graph_file(directory: Path, ref: DataFileRef, dim: int, row_count: int)
     graph = None
     if header.graph_rows:
         codes = ByteCodes(middle, header.step)
-        graph = _read_graph(path, content[begin:], begin, header, codes)
+        options = None
+        if header.options_bytes >= 0:
+            options = _read_options(path, content[begin : begin + header.options_bytes], begin)
+            begin += header.options_bytes
+        graph = _read_graph(path, content[begin:], begin, header, codes, options)
+        if placement is Placement.PINNED:
+            graph = Graph(graph.copied_index(), graph.kind, codes, graph.options)
     return SealedRange(header.row_begin, header.row_end, graph_rows, loose_rows, graph)
 
 
 def _read_header(path: Path, content: memoryview, dim: int) -> _Header:
     if len(content) < _HEADER.size:
         raise CorruptFile(str(path), 0, f"{_HEADER.size} bytes or more", f"{len(content)}")
-    magic, *numbers = _HEADER.unpack_from(content)
-    if magic != _MAGIC:
+    is_old = content[: len(_MAGIC_1)] == _MAGIC_1
+    magic, *numbers = (_HEADER_1 if is_old else _HEADER).unpack_from(content)
+    if magic not in (_MAGIC, _MAGIC_1):
         raise CorruptFile(str(path), 0, repr(_MAGIC), repr(magic))
+    if not is_old and numbers[-1] >= 2**63:
+        raise CorruptFile(str(path), 72, "a length", f"{numbers[-1]}")
     header = _Header(*numbers)
     if header.dim != dim:
         raise CorruptFile(str(path), 12, f"vectors of {dim} components", f"{header.dim}")
@@ -154,8 +201,20 @@ def _check_rows(path: Path, rows: Rows, first: int, last: int) -> None:
         raise CorruptFile(str(path), _HEADER.size, "ascending rows of the range", "others")
 
 
+def _read_options(path: Path, stored: memoryview, byte_offset: int) -> GraphOptions:
+    try:
+        return msgspec.json.decode(stored, type=GraphOptions)
+    except msgspec.MsgspecError as error:
+        raise CorruptFile(str(path), byte_offset, "the options of a graph", str(error)) from error
+
+
 def _read_graph(
-    path: Path, stored: memoryview, byte_offset: int, header: _Header, codes: ByteCodes
+    path: Path,
+    stored: memoryview,
+    byte_offset: int,
+    header: _Header,
+    codes: ByteCodes,
+    options: GraphOptions | None,
 ) -> Graph:
     """FAISS's index, looking at the map; its own reader checks its structure."""
     kind = _NODE_KINDS[header.kind]
@@ -166,11 +225,12 @@ def _read_graph(
         raise CorruptFile(str(path), byte_offset, "a FAISS index", str(error)) from error
     found = f"{type(index).__name__} of {index.ntotal} x {index.d}"
     node_dim = codes.code_dim if kind is NodeKind.EUCLID_CODES else header.dim
-    wanted = faiss.IndexHNSWFlat if kind is NodeKind.FLOATS else faiss.IndexHNSWSQ
-    expected = f"{wanted.__name__} of {header.graph_rows} x {node_dim}"
+    if kind is NodeKind.QUANTISED and options is not None and options.quantization is not None:
+        node_dim = code_dim_of(options.quantization, header.dim)
+    expected = f"{_FAISS_CLASSES[kind]} of {header.graph_rows} x {node_dim}"
     if found != expected:
         raise CorruptFile(str(path), byte_offset, expected, found)
-    return Graph(index, kind, codes, keep_alive=memory)
+    return Graph(index, kind, codes, options or options_of(index), keep_alive=memory)
 
 
 def _bytes_of(values: NDArray[Any], dtype: str) -> memoryview:

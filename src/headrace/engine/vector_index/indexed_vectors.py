@@ -15,8 +15,18 @@ import msgspec
 import numpy as np
 
 from headrace.engine.vector_index.builder import IndexBuilder
-from headrace.engine.vector_index.graph import Abandoned, Graph, extended, new_graph
-from headrace.engine.vector_index.sealed_range import SealedRange
+from headrace.engine.vector_index.graph import (
+    Abandoned,
+    Graph,
+    NodeKind,
+    extended,
+    is_replaced,
+    new_graph,
+    resumed,
+    with_codes,
+)
+from headrace.engine.vector_index.quantizers import new_codes, padded
+from headrace.engine.vector_index.sealed_range import CodeSearch, SealedRange
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vector_index.tiers import BuildPlan, RangeSize, plan_build, tail_min
 from headrace.engine.vectors.arrays import Allocate
@@ -116,8 +126,9 @@ class IndexedVectors(DenseVectors):
         if params.exact or not ranges:
             return super().nearest(query, row_set.mask, k)
         score = self.similarities
+        by_codes = CodeSearch(params, self._distance)
         found = [
-            sealed.nearest(query, row_set, k, params.hnsw_ef, self.settings, score)
+            sealed.nearest(query, row_set, k, params.hnsw_ef, self.settings, score, by_codes)
             for sealed in ranges
         ]
         tail_begin = ranges[-1].row_end
@@ -144,6 +155,14 @@ class IndexedVectors(DenseVectors):
         assert not self._ranges
         self._ranges = tuple(ranges)
 
+    def replace_range(self, old: SealedRange, new: SealedRange) -> None:
+        """Put a range that shows the same in the place of another, if that is still there."""
+        self._ranges = tuple(new if sealed is old else sealed for sealed in self._ranges)
+
+    def forget_graphs(self) -> None:
+        """Search all rows exactly."""
+        self._ranges = ()
+
     def adopt_renumbered(self, old: IndexedVectors, kept_rows: Rows) -> None:
         """Take over the graphs of a store whose dead rows were left out of this one.
 
@@ -165,7 +184,8 @@ class IndexedVectors(DenseVectors):
             return
         tail_begin = self._ranges[-1].row_end if self._ranges else 0
         enough = tail_min(bool(self._ranges), self.settings.rows_min)
-        if len(live) - tail_begin < enough and not self._is_wear_check_due():
+        is_enough = len(live) - tail_begin >= enough
+        if not is_enough and not self._has_outdated() and not self._is_wear_check_due():
             return
         plan = self._plan(self._ranges, live)
         if plan is not None and self._progress is None:
@@ -239,7 +259,10 @@ class IndexedVectors(DenseVectors):
             return None
         tail_begin = ranges[-1].row_end if ranges else 0
         tail = live[tail_begin:] & self.present(len(live))[tail_begin:]
-        sizes = [RangeSize(sealed.vector_count, sealed.live_count(live)) for sealed in ranges]
+        sizes = [
+            RangeSize(sealed.vector_count, sealed.live_count(live), self._is_outdated(sealed))
+            for sealed in ranges
+        ]
         return plan_build(
             sizes,
             int(np.count_nonzero(tail)),
@@ -259,6 +282,8 @@ class IndexedVectors(DenseVectors):
         row_begin = ranges[plan.first].row_begin if plan.first < len(ranges) else last_end
         row_end = len(live) if plan.takes_tail else ranges[plan.end - 1].row_end
         base = ranges[plan.first] if plan.extends else None
+        if base is not None and not self._can_extend(base):
+            base = None
         added_begin = row_begin if base is None else base.row_end
         added, loose = self._split(np.flatnonzero(self._indexable(live, added_begin, row_end)))
         sample = self._sample(added)
@@ -268,7 +293,8 @@ class IndexedVectors(DenseVectors):
             sample = self._sample(added)
         graph = None if base is None else base.graph
         if len(added):
-            graph = self._linked(graph, added, sample, plan.reason, is_stopped)
+            before = added[:0] if base is None else base.graph_rows
+            graph = self._linked(graph, before, added, sample, plan.reason, is_stopped)
         if base is not None:
             added = np.concatenate((base.graph_rows, added))
             loose = np.concatenate((base.loose_rows, loose))
@@ -277,21 +303,32 @@ class IndexedVectors(DenseVectors):
     def _linked(
         self,
         base: Graph | None,
+        base_rows: Rows,
         rows: Rows,
         sample_rows: Rows,
         reason: str,
         is_stopped: Callable[[], bool],
     ) -> Graph:
         """The base graph, or an empty one, with these rows as further nodes."""
-        if base is None:
+        codes = None
+        if base is None or base.kind is NodeKind.QUANTISED:
             sample = self._compared(sample_rows)
-            base = new_graph(sample, self._distance, self.settings)
+            empty = new_graph(sample, self._distance, self.settings)
+            quantization = self.settings.quantization
+            if base is not None:
+                codes = base.copied_storage()
+                empty = resumed(
+                    empty, base, lambda begin, end: self._compared(base_rows[begin:end])
+                )
+            elif quantization and is_replaced(self.dim, self._distance, self.settings):
+                codes = new_codes(sample, quantization, self._distance)
+            base = empty
 
         def report(linked: int) -> None:
             self._progress = GraphProgress(linked, len(rows), reason)
 
         report(0)
-        return extended(
+        linked = extended(
             base,
             len(rows),
             lambda begin, end: self._compared(rows[begin:end]),
@@ -299,6 +336,25 @@ class IndexedVectors(DenseVectors):
             is_stopped,
             report,
         )
+        if codes is None:
+            return linked
+        for begin in range(0, len(rows), _SAMPLE_ROWS):
+            values = self._compared(rows[begin : begin + _SAMPLE_ROWS])
+            codes.add(padded(values, codes.d))
+        return with_codes(linked, codes)
+
+    def _is_outdated(self, sealed: SealedRange) -> bool:
+        """Whether its graph was made with other options than those that hold now."""
+        graph = sealed.graph
+        return graph is not None and graph.options != self.settings.graph_options
+
+    def _has_outdated(self) -> bool:
+        return any(self._is_outdated(sealed) for sealed in self._ranges)
+
+    def _can_extend(self, sealed: SealedRange) -> bool:
+        """Whether the nodes' vectors are at hand, where the graph alone does not have them."""
+        graph = sealed.graph
+        return graph is None or graph.kind is not NodeKind.QUANTISED or not sealed.has_gone_nodes
 
     def _indexable(self, live: Mask, begin: int, end: int) -> Mask:
         """shape (end,): the live rows from `begin` on that have a vector."""

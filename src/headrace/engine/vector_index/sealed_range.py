@@ -7,17 +7,19 @@ candidates; they are scored from the original vectors, so what an answer shows i
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from headrace.engine.vector_index.cost import RangePlan, Strategy, plan_range
-from headrace.engine.vector_index.graph import Graph
+from headrace.engine.vector_index.graph import Graph, NodeKind
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.distances import top_k
+from headrace.engine.vectors.kernels import all_similarities
 from headrace.engine.vectors.row_set import RowSet
-from headrace.model.vectors import FloatVector, Mask, Rows
+from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
+from headrace.model.vectors import Distance, FloatVector, Mask, Rows
 
 # What is asked as `ef`, times this, is walked: then the same `ef` finds at least what it
 # finds in Qdrant. Text embeddings, 100,000 x 256, recall@10 at ef 64 / 100 / 128 / 256:
@@ -29,6 +31,10 @@ _WIDTH_FACTOR = 1.6
 # more, at least this many more.
 _MORE_CANDIDATES_MIN = 30
 
+# Of product and binary codes, which are coarser, so many are if a query does not say it.
+_COARSE_FACTOR = 4
+_COARSE_CANDIDATES_MIN = 60
+
 # A masked walk that met fewer than this share of the candidates it was widened for did
 # not pass where the allowed rows are.
 _MET_SHARE_MIN = 0.5
@@ -39,6 +45,21 @@ class Scorer(Protocol):
 
     def __call__(self, query: FloatVector, rows: Rows) -> FloatVector:
         """shape (n,): similarity to each of the given ascending rows."""
+
+
+class CodeSearch(NamedTuple):
+    """How quantised vectors are searched.
+
+    Attributes:
+        params: of the query.
+        distance: of the vectors, by which codes are scored if nothing is rescored.
+    """
+
+    params: SearchParams
+    distance: Distance
+
+
+_RESCORED = CodeSearch(DEFAULT_SEARCH_PARAMS, Distance.DOT)
 
 
 class SealedRange:
@@ -73,6 +94,16 @@ class SealedRange:
         # The nodes of the last set with many rows: that of all live rows, or of one filter,
         # is often asked for again.
         self._last_nodes: tuple[RowSet, RowSet] | None = None
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether there is a graph over product or binary codes alone."""
+        return self.graph is not None and self.graph.kind is NodeKind.QUANTISED
+
+    @property
+    def has_gone_nodes(self) -> bool:
+        """Whether there are nodes whose rows are gone."""
+        return self._gone is not None
 
     def renumbered(self, kept_rows: Rows) -> SealedRange:
         """The same graph after all rows but the given ones, ascending, were taken out.
@@ -114,6 +145,7 @@ class SealedRange:
         ef: int | None,
         settings: IndexSettings,
         score: Scorer,
+        by_codes: CodeSearch = _RESCORED,
     ) -> Candidates:
         """The k rows nearest to a query; nearly always, where the graph is walked.
 
@@ -124,12 +156,65 @@ class SealedRange:
             ef: as in Qdrant the width of the walk (see `_WIDTH_FACTOR`); None = `ef_construct`.
             settings: of the vector name.
             score: scores rows from the original vectors.
+            by_codes: what is to be done with quantised vectors, if there are such.
         """
-        rows = self._candidate_rows(query, self._allowed_nodes(allowed), k, ef, settings)
+        params = by_codes.params
+        is_quantised = self.graph is not None and self.graph.options.quantization is not None
+        if is_quantised and params.rescore is False and not params.ignore_quantization:
+            return self._nearest_by_codes(query, allowed, k, ef, settings, by_codes, score)
+        nodes = self._allowed_nodes(allowed)
+        if is_quantised:
+            rows = self._quantised_candidates(query, nodes, k, ef, settings, params)
+        else:
+            rows = self._candidate_rows(query, nodes, k, ef, settings)
         if len(self.loose_rows):
             loose = self.loose_rows[_within(allowed.mask, self.loose_rows)]
             rows = np.union1d(rows, loose)
         scored = score(query, rows)
+        best = top_k(scored, k)
+        return Candidates(rows[best], scored[best])
+
+    def _quantised_candidates(
+        self,
+        query: FloatVector,
+        nodes: RowSet,
+        k: int,
+        ef: int | None,
+        settings: IndexSettings,
+        params: SearchParams,
+    ) -> Rows:
+        """Ascending rows among which the nearest are, by quantised vectors."""
+        assert self.graph is not None
+        if params.ignore_quantization and self.is_coarse:
+            # There is no graph over anything else: each row is scored.
+            return self._rows_of(nodes.rows)
+        wanted = _oversampled(k, self.graph, params)
+        return self._candidate_rows(query, nodes, k, ef, settings, wanted)
+
+    def _nearest_by_codes(
+        self,
+        query: FloatVector,
+        allowed: RowSet,
+        k: int,
+        ef: int | None,
+        settings: IndexSettings,
+        by_codes: CodeSearch,
+        score: Scorer,
+    ) -> Candidates:
+        """The nearest by what their codes stand for; the original vectors are not read."""
+        graph = self.graph
+        assert graph is not None
+        nodes = self._allowed_nodes(allowed)
+        wanted = _oversampled(k, graph, by_codes.params)
+        found = self._candidate_nodes(query, nodes, k, ef, settings, wanted)
+        scored = all_similarities(query, graph.decoded(found), by_codes.distance)
+        best = top_k(scored, k)
+        rows, scored = self._rows_of(found[best]), scored[best]
+        if not len(self.loose_rows):
+            return Candidates(rows, scored)
+        # Vectors of length zero have no codes.
+        loose = self.loose_rows[_within(allowed.mask, self.loose_rows)]
+        rows, scored = np.append(rows, loose), np.append(scored, score(query, loose))
         best = top_k(scored, k)
         return Candidates(rows[best], scored[best])
 
@@ -140,23 +225,42 @@ class SealedRange:
         k: int,
         ef: int | None,
         settings: IndexSettings,
+        wanted: int | None = None,
     ) -> Rows:
         """Ascending rows among which the nearest are."""
+        return self._rows_of(self._candidate_nodes(query, nodes, k, ef, settings, wanted))
+
+    def _candidate_nodes(
+        self,
+        query: FloatVector,
+        nodes: RowSet,
+        k: int,
+        ef: int | None,
+        settings: IndexSettings,
+        wanted: int | None,
+    ) -> Rows:
+        """Ascending nodes among which the nearest are; `wanted`, if given, is how many."""
         graph = self.graph
         if graph is None or not nodes.count:
             return np.empty(0, dtype=np.int64)
         node_count = len(self.graph_rows)
-        wanted = min(nodes.count, k + max(k // 2, _MORE_CANDIDATES_MIN) if graph.is_coded else k)
+        if wanted is None:
+            wanted = k + max(k // 2, _MORE_CANDIDATES_MIN) if graph.is_coded else k
+        wanted = min(nodes.count, wanted)
         width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
         plan = plan_range(nodes.count, node_count, len(query), width, settings)
         if plan.strategy is Strategy.GRAPH:
             found = graph.search(
-                query, wanted, plan.ef, None if nodes.count == node_count else nodes
+                query,
+                wanted,
+                plan.ef,
+                None if nodes.count == node_count else nodes,
+                settings.query_encoding,
             )
             if len(found) >= max(min(k, nodes.count), wanted * _MET_SHARE_MIN):
                 found.sort()
-                return self._rows_of(found)
-        return self._rows_of(nodes.rows)
+                return found
+        return nodes.rows
 
     def _allowed_nodes(self, allowed: RowSet) -> RowSet:
         """Which nodes are rows that may be returned."""
@@ -198,6 +302,15 @@ class SealedRange:
             return nodes + self.row_begin if self.row_begin else nodes
         rows: Rows = self.graph_rows[nodes]
         return rows
+
+
+def _oversampled(k: int, graph: Graph, params: SearchParams) -> int:
+    """How many candidates by quantised vectors are considered."""
+    if params.oversampling is not None:
+        return math.ceil(k * params.oversampling)
+    if graph.kind is NodeKind.QUANTISED and params.rescore is not False:
+        return _COARSE_FACTOR * k + _COARSE_CANDIDATES_MIN
+    return k + max(k // 2, _MORE_CANDIDATES_MIN)
 
 
 def _within(mask: Mask, rows: Rows) -> Mask:

@@ -34,10 +34,12 @@ class RangeSize(msgspec.Struct, frozen=True):
     Attributes:
         vectors: in its graph, deleted ones included.
         live: of these, of live rows.
+        is_outdated: whether it was made with other options than those that hold now.
     """
 
     vectors: int
     live: int
+    is_outdated: bool = False
 
 
 class BuildPlan(msgspec.Struct, frozen=True):
@@ -78,9 +80,12 @@ def plan_build(
     for place, size in enumerate(ranges):
         if _is_worn(size, deleted_share_max):
             dead = size.vectors - size.live
-            return BuildPlan(place, place + 1, False, False, f"{dead} of its vectors are deleted")
+            reason = f"{dead} of its vectors are deleted"
+            if size.is_outdated:
+                reason = "the options of the index have changed"
+            return BuildPlan(place, place + 1, False, False, reason)
     return None
 
 
 def _is_worn(size: RangeSize, deleted_share_max: float) -> bool:
-    return size.vectors - size.live > deleted_share_max * size.vectors
+    return size.is_outdated or size.vectors - size.live > deleted_share_max * size.vectors

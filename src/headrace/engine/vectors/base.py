@@ -73,6 +73,9 @@ class VectorStore(Protocol):
             shape (n,), float32; larger is nearer.
         """
 
+    def indexed_vectors_count(self, live: Mask) -> int:
+        """How many vectors are in an index, of the rows that `live` allows."""
+
     def matrices(self) -> dict[str, BlockMatrix]:
         """The arrays of `stored_arrays` that can lie in files alone, by name."""
 

@@ -102,6 +102,10 @@ class DenseVectors:
             raise WrongVectorDimension(self._vectors.dim, len(query))
         return as_query(query, self._distance, self._vectors.dtype)
 
+    def indexed_vectors_count(self, live: Mask) -> int:
+        """See `VectorStore.indexed_vectors_count`: there is no index."""
+        return 0
+
     def matrices(self) -> dict[str, BlockMatrix]:
         """See `VectorStore.matrices`."""
         return {"values": self._vectors}

@@ -119,6 +119,10 @@ class MultiVectors:
             raise WrongVectorDimension(self._inner.dim, matrix.shape[1])
         return as_query(matrix, self._distance, self._inner.dtype)
 
+    def indexed_vectors_count(self, live: Mask) -> int:
+        """See `VectorStore.indexed_vectors_count`: there is no index."""
+        return 0
+
     def matrices(self) -> dict[str, BlockMatrix]:
         """See `VectorStore.matrices`."""
         return {"inner": self._inner}

@@ -103,6 +103,10 @@ class SparseVectors:
         """See `VectorStore.present`."""
         return self._present.view(row_count)
 
+    def indexed_vectors_count(self, live: Mask) -> int:
+        """See `VectorStore.indexed_vectors_count`: all are in postings."""
+        return int(np.count_nonzero(self.present(len(live)) & live))
+
     def matrices(self) -> dict[str, BlockMatrix]:
         """See `VectorStore.matrices`: there are none."""
         return {}

@@ -49,7 +49,6 @@ def read_collection_change(message: qdrant.UpdateCollection) -> CollectionChange
     if message.vectors_config.WhichOneof("config") == "params":
         sent["vectors"] = {DEFAULT_VECTOR_NAME: sent["vectors"]}
     change = parse_update_collection(orjson.dumps(sent))
-    sent.pop("quantization_config", None)
     _refuse_unread(sent, change)
     return change
 
@@ -59,7 +58,7 @@ def collection_info_message(info: CollectionInfo) -> qdrant.CollectionInfo:
     shown = collection_info_answer(info)
     message = qdrant.CollectionInfo(
         status=(
-            qdrant.CollectionStatus.Yellow if info.is_indexing else qdrant.CollectionStatus.Green
+            qdrant.CollectionStatus.Yellow if info.is_optimizing else qdrant.CollectionStatus.Green
         ),
         optimizer_status=qdrant.OptimizerStatus(
             ok=info.index_error is None, error=info.index_error or ""
@@ -113,6 +112,8 @@ def _write_config_into(shown: Mapping[str, Any], config: qdrant.CollectionConfig
     _write_params_into(shown["params"], config.params)
     write_config_into(shown["hnsw_config"], config.hnsw_config)
     write_config_into(shown["wal_config"], config.wal_config)
+    if shown["quantization_config"] is not None:
+        write_config_into(shown["quantization_config"], config.quantization_config)
     write_config_into(shown["strict_mode_config"], config.strict_mode_config)
     write_object_into(shown.get("metadata", {}), config.metadata)
     optimizers = dict(shown["optimizer_config"])

@@ -24,9 +24,20 @@ from headrace.server.grpc.payload import read_object
 _Field = Any
 
 # Enumeration values that say nothing.
-_UNSAID = frozenset({"Default", "MemoryUnknown", "UnknownDistance", "Unknown"})
+_UNSAID = frozenset(
+    {"Default", "MemoryUnknown", "UnknownDistance", "Unknown", "UnknownQuantization"}
+)
 
-_SPELLINGS = {"MaxSim": "max_sim"}
+# Alternatives that stand under their names in JSON too.
+_NAMED_UNIONS = (qdrant.QuantizationConfig, qdrant.QuantizationConfigDiff)
+_RENAMED = {"turboquant": "turbo"}
+
+_SPELLINGS = {
+    "MaxSim": "max_sim",
+    "OneBit": "one_bit",
+    "TwoBits": "two_bits",
+    "OneAndHalfBits": "one_and_half_bits",
+}
 _SPELLED_ALIKE = frozenset({"Distance"})
 
 
@@ -40,6 +51,11 @@ def config_json(message: Message) -> Any:
     if isinstance(message, qdrant.Disabled):
         return "Disabled"
     fields = {field.name: _field_json(field, value) for field, value in _set_fields(message)}
+    if isinstance(message, _NAMED_UNIONS):
+        disabled = fields.pop("disabled", None)
+        return disabled or {_RENAMED.get(name, name): value for name, value in fields.items()}
+    if isinstance(message, qdrant.BinaryQuantizationQueryEncoding):
+        return fields.get("setting")
     if _map_field(message) is not None or _is_union(message):
         return next(iter(fields.values()), {})
     return {name: value for name, value in fields.items() if value is not None}
@@ -66,6 +82,9 @@ def write_config_into(json: Mapping[str, Any], message: Message) -> None:
             write_config_into(value, nested)
             continue
         field = message.DESCRIPTOR.fields_by_name[name]
+        if name == "query_encoding":
+            write_config_into({"setting": value}, getattr(message, name))
+            continue
         setattr(message, name, value if field.enum_type is None else _enum_number(field, value))
 
 

@@ -12,10 +12,6 @@ from headrace.server.rest.body import U32_MAX, Node, read_body
 from headrace.server.rest.collections import (
     HNSW,
     OPTIMIZERS,
-    Memory,
-    ReadValue,
-    read_members,
-    read_memory,
     read_payload_storage,
     read_section,
     read_sparse_datatype,
@@ -23,6 +19,8 @@ from headrace.server.rest.collections import (
     read_strict_mode,
     read_vector_space,
 )
+from headrace.server.rest.members import Memory, ReadValue, read_members, read_memory
+from headrace.server.rest.quantization import read_quantization_change
 
 
 def parse_update_collection(body: bytes) -> CollectionChange:
@@ -47,7 +45,6 @@ def parse_create_vector_name(name: str, body: bytes) -> CreateVectorName:
 
 def _read_change(body: Node) -> CollectionChange:
     vectors, sparse_vectors = body.get("vectors"), body.get("sparse_vectors")
-    _refuse_quantization(body)
     metadata = body.get("metadata")
     return CollectionChange(
         vectors={}
@@ -59,28 +56,22 @@ def _read_change(body: Node) -> CollectionChange:
         params=read_section(body, "params", _PARAMS),
         hnsw_config=read_section(body, "hnsw_config", HNSW),
         optimizers_config=read_section(body, "optimizers_config", OPTIMIZERS),
+        quantization_config=read_quantization_change(body.get("quantization_config")),
         strict_mode_config=read_strict_mode(body.get("strict_mode_config")),
         metadata=None if metadata is None else metadata.members(),
     )
 
 
 def _read_vector_change(node: Node) -> VectorChange:
-    _refuse_quantization(node)
     hnsw_config, on_disk, memory = node.get("hnsw_config"), node.get("on_disk"), node.get("memory")
     if memory is not None and memory.value == Memory.PINNED:
         memory.broken("`pinned` is not supported for dense vector storage")
     return VectorChange(
         hnsw_config=None if hnsw_config is None else read_members(hnsw_config, HNSW),
+        quantization_config=read_quantization_change(node.get("quantization_config")),
         on_disk=None if on_disk is None else on_disk.boolean(),
         memory=None if memory is None else read_memory(memory),
     )
-
-
-def _refuse_quantization(node: Node) -> None:
-    """To switch it off is to leave it off."""
-    quantization = node.get("quantization_config")
-    if quantization is not None and quantization.value != "Disabled":
-        raise not_supported("`quantization_config`")
 
 
 def _read_vector_name(name: str, body: Node) -> CreateVectorName:

@@ -42,11 +42,11 @@ def collection_info_answer(info: CollectionInfo) -> dict[str, Any]:
     """The result of GET /collections/{collection_name}.
 
     A write is visible when it is answered, so nothing is ever queued; the status is yellow
-    while vectors wait for their graph.
+    while vectors wait for their graph, and dead rows for being taken out.
     """
     optimizer_status = "ok" if info.index_error is None else {"error": info.index_error}
     return {
-        "status": "yellow" if info.is_indexing else "green",
+        "status": "yellow" if info.is_optimizing else "green",
         "optimizer_status": optimizer_status,
         "indexed_vectors_count": info.indexed_vectors_count,
         "points_count": info.points_count,
@@ -67,7 +67,7 @@ def config_answer(config: CollectionConfig) -> dict[str, Any]:
         "hnsw_config": _HNSW | config.hnsw_config,
         "optimizer_config": _OPTIMIZERS | config.optimizers_config,
         "wal_config": _WAL | config.wal_config,
-        "quantization_config": None,
+        "quantization_config": config.quantization_config,
         "strict_mode_config": _STRICT_MODE | (config.strict_mode_config or {}),
     }
     if config.metadata is not None:

@@ -6,7 +6,7 @@ behaviour and is not there yet is refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -26,20 +26,12 @@ from headrace.model.errors import WrongInput
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, Distance
 from headrace.server.errors import not_supported
 from headrace.server.rest.body import U32_MAX, Node, read_body
+from headrace.server.rest.members import Memory, ReadValue, at_least, read_members, read_memory
+from headrace.server.rest.quantization import read_quantization
 
 VECTOR_NAME_BYTES_MAX = 200
 
 _FORBIDDEN_IN_VECTOR_NAMES = '<>:"/\\|?*\0\x1f'
-
-ReadValue = Callable[[Node], Any]
-
-
-class Memory(StrEnum):
-    """Where data is held; always on disk too, so it is a hint."""
-
-    COLD = "cold"
-    CACHED = "cached"
-    PINNED = "pinned"
 
 
 class _AnyDatatype(StrEnum):
@@ -71,32 +63,9 @@ def parse_create_collection(body: bytes) -> CollectionConfig:
     return read_body(body, _read_collection_config)
 
 
-def read_members(node: Node, readers: Mapping[str, ReadValue]) -> dict[str, Any]:
-    """The known members of an object that are set; others are ignored, as in Qdrant.
-
-    Raises:
-        FormatError: one has the wrong type.
-    """
-    return {
-        name: read(child) for name, read in readers.items() if (child := node.get(name)) is not None
-    }
-
-
-def read_memory(node: Node) -> str:
-    """A memory placement. Raises FormatError."""
-    return node.one_of(Memory).value
-
-
-def at_least(minimum: int) -> ReadValue:
-    """A reader of unsigned integers with a least value."""
-    return partial(Node.unsigned, minimum=minimum)
-
-
 def _read_collection_config(body: Node) -> CollectionConfig:
     vectors = body.get("vectors")
     sparse_vectors = body.get("sparse_vectors")
-    if body.get("quantization_config") is not None:
-        raise not_supported("`quantization_config`")
     config = CollectionConfig(
         vectors={} if vectors is None else _read_vectors(vectors),
         sparse_vectors={} if sparse_vectors is None else _read_sparse_vectors(sparse_vectors),
@@ -104,6 +73,7 @@ def _read_collection_config(body: Node) -> CollectionConfig:
         hnsw_config=read_section(body, "hnsw_config", HNSW),
         optimizers_config=read_section(body, "optimizers_config", OPTIMIZERS),
         wal_config=read_section(body, "wal_config", _WAL),
+        quantization_config=read_quantization(body.get("quantization_config")),
         strict_mode_config=read_strict_mode(body.get("strict_mode_config")),
         metadata=_read_metadata(body.get("metadata")),
     )
@@ -134,8 +104,6 @@ def _read_vectors(node: Node) -> dict[str, VectorParams]:
 def read_vector_params(node: Node) -> VectorParams:
     """The parameters of a dense vector or a multi-vector. Raises FormatError, BadRequest."""
     space = read_vector_space(node)
-    if node.get("quantization_config") is not None:
-        raise not_supported("`quantization_config`")
     memory = node.get("memory")
     if memory is not None and memory.value == Memory.PINNED:
         memory.broken("`pinned` is not supported for dense vector storage")
@@ -143,6 +111,7 @@ def read_vector_params(node: Node) -> VectorParams:
     return msgspec.structs.replace(
         space,
         hnsw_config=hnsw_config or None,
+        quantization_config=read_quantization(node.get("quantization_config")),
         on_disk=None if (on_disk := node.get("on_disk")) is None else on_disk.boolean(),
         memory=None if memory is None else read_memory(memory),
     )
@@ -265,12 +234,6 @@ def _read_optimization_threads(node: Node) -> int | None:
     return None if node.value == "auto" else node.unsigned()
 
 
-def _read_inline_storage(node: Node) -> bool:
-    if node.boolean():
-        raise not_supported("`inline_storage`, which needs quantization,")
-    return False
-
-
 _PARAMS: dict[str, ReadValue] = {
     "shard_number": _read_shard_number,
     "sharding_method": _read_sharding_method,
@@ -288,7 +251,7 @@ HNSW: dict[str, ReadValue] = {
     "on_disk": Node.boolean,
     "memory": read_memory,
     "payload_m": Node.unsigned,
-    "inline_storage": _read_inline_storage,
+    "inline_storage": Node.boolean,
 }
 
 OPTIMIZERS: dict[str, ReadValue] = {

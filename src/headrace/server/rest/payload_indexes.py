@@ -10,7 +10,7 @@ from headrace.engine.filter.stop_words import STOP_WORD_LANGUAGES
 from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
 from headrace.model.operations import CreatePayloadIndex
 from headrace.server.rest.body import Node, read_body
-from headrace.server.rest.collections import ReadValue, read_members, read_memory
+from headrace.server.rest.members import ReadValue, read_members, read_memory
 
 
 class _Tokenizer(StrEnum):
