@@ -27,7 +27,9 @@ from headrace.model.collection_config import (
     VectorParams,
 )
 from headrace.model.operations import (
+    CreateVectorName,
     DeletePoints,
+    DropVectorName,
     Operation,
     PointSelector,
     SetPayload,
@@ -37,7 +39,7 @@ from headrace.model.operations import (
 )
 from headrace.model.points import PointStruct
 from headrace.model.queries import ALL_VECTORS, Scroll
-from headrace.model.upserts import build_upsert
+from headrace.model.upserts import build_update_vectors, build_upsert
 from headrace.model.vectors import Distance, SparseVector, Vector
 from tests.engine.storage.faulty_file_ops import FaultyFileOps
 from tests.engine.storage.simulated_disk import (
@@ -153,8 +155,27 @@ class RecordedRun:
         patch = orjson.dumps({"patched": rng.randint(0, 9)})
         return [
             upsert,
+            *self._name_operations(ids),
             SetPayload(PointSelector(ids=tuple(ids[:2])), patch),
             DeletePoints(PointSelector(ids=(rng.randrange(IDS),))),
+        ]
+
+    def _name_operations(self, ids: list[int]) -> list[Operation]:
+        """Now and then a vector name goes, or comes with another size, and is filled."""
+        written = len(self.states)
+        if written % 3:
+            return []
+        gone: list[Operation] = [DropVectorName("late")]
+        if written % 2:
+            return gone
+        params = VectorParams(1 + written % 4, Distance.EUCLID, on_disk=bool(written % 4))
+        vector = np.full(params.size, written, dtype=np.float32)
+        updates = [(point_id, {"late": vector}) for point_id in ids[:3]]
+        config = CollectionConfig(vectors={"late": params})
+        return [
+            *gone,
+            CreateVectorName("late", dense=params),
+            build_update_vectors(updates, config),
         ]
 
     def assert_recovers(self, ops_count: int, directory: Path) -> None:

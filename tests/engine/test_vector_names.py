@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from headrace.engine.collection.collection import Collection
 from headrace.engine.engine import Engine
+from headrace.engine.upkeep.repair import repair_directory
 from headrace.model.collection_changes import CollectionChange, VectorChange
 from headrace.model.collection_config import (
     CollectionConfig,
@@ -368,3 +370,33 @@ def test_a_snapshot_holds_the_names_of_its_moment(engine: Engine, tmp_path: Path
     assert copy.config.vectors["a"] == MULTI
     write(copy, create("b", SPARSE), DropVectorName("a"))
     assert all("a" not in vectors for vectors in stored(copy).values())
+
+
+def test_a_repair_keeps_the_names_of_the_checkpoint_and_of_the_writes_after_it(
+    engine: Engine, tmp_path: Path
+) -> None:
+    collection = engine.collection("c")
+    write(collection, some_points(CONFIG, range(400)))
+    write(collection, create("late", DENSE), create("gone", MULTI))
+    write(collection, some_points(collection.config, range(400, 900)))
+    collection.checkpoint()
+    write(collection, DropVectorName("gone"), create("words", SPARSE))
+    write(collection, some_points(collection.config, range(900, 903)))
+    before = stored(collection)
+    config = collection.config
+    killed = tmp_path / "killed"
+    shutil.copytree(tmp_path, killed, ignore=shutil.ignore_patterns("killed"))
+    (late, *_) = sorted(killed.glob("collections/c/data/*-values.data"))
+    damaged = bytearray(late.read_bytes())
+    damaged[5000] ^= 4
+    late.write_bytes(damaged)
+    report = repair_directory(killed, tmp_path / "repaired")
+    again = Engine.open(tmp_path / "repaired")
+    kept = stored(again.collection("c"))
+    assert again.collection("c").config == config
+    assert {900, 901, 902} <= kept.keys()
+    assert {point_id: before[point_id] for point_id in kept} == kept
+    lost = set(report.collections[0].lost_ids)
+    assert lost | kept.keys() == before.keys()
+    assert lost
+    again.close()
