@@ -15,7 +15,7 @@ from headrace.model.errors import HeadraceError
 from headrace.model.ids import PointId
 from headrace.model.operations import SourcePartition
 from headrace.sink.changes import Change, Delete, Upsert
-from headrace.sink.decode import RecordDecoder
+from headrace.sink.decode import RecordDecoder, quiet_overflow
 from headrace.sink.errors import FailureClass, RecordError, failure_class
 from headrace.sink.kafka_record import KafkaHeaders, KafkaRecord
 
@@ -79,10 +79,11 @@ class Batch:
         Raises:
             HeadraceError: of the class TARGET, if the registry still does not answer.
         """
-        while self.undecoded:
-            assert self.decoder is not None
-            self._decode(self.undecoded[-1], self.decoder)
-            self.undecoded.pop()
+        with quiet_overflow():
+            while self.undecoded:
+                assert self.decoder is not None
+                self._decode(self.undecoded[-1], self.decoder)
+                self.undecoded.pop()
 
     def _decode(self, kafka_record: KafkaRecord, decoder: RecordDecoder) -> None:
         try:
