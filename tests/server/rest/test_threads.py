@@ -7,8 +7,13 @@ import threading
 
 import pytest
 
-from headrace.server.rest.endpoint import READ_THREADS, Place, Threads
+from headrace.server.auth import FULL_ACCESS
+from headrace.server.node import Node
+from headrace.server.rest.app import JSON_ROUTES
+from headrace.server.rest.endpoint import READ_THREADS, Call, Place, Threads
+from headrace.server.rest.routes import COLLECTION
 from headrace.server.rest.sending import Answer
+from tests.server.rest.rest_server import Rest
 
 WAIT_S = 30.0
 
@@ -68,3 +73,35 @@ def test_a_handler_that_fails_gives_its_place_back() -> None:
         assert threads.limiters[Place.READ_THREAD].borrowed_tokens == 0
 
     asyncio.run(main())
+
+
+def place_of(rest: Rest, collection: str, path: str, body: bytes) -> Place:
+    """Where the handler of a POST below a small collection runs."""
+    (route,) = (one for one in JSON_ROUTES if one.name == f"POST {COLLECTION}{path}")
+    call = Call(rest.service, Node(), FULL_ACCESS, {"collection_name": collection}, b"", body)
+    return route.operation.place(call)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "place"),
+    [
+        ("/points/scroll", b"{}", Place.LOOP),
+        ("/points/scroll", b'{"limit": 99}', Place.LOOP),
+        ("/points/scroll", b'{"limit":100}', Place.READ_THREAD),
+        ("/points/scroll", b'{"limi\\u0074": 1000}', Place.READ_THREAD),
+        ("/points/query", b'{"query": [1, 0, 0, 0]}', Place.LOOP),
+        ("/points/query", b'{"query": [1, 0, 0, 0], "limit" : 1000}', Place.READ_THREAD),
+        ("/points/query", b'{"query": {"text": "a", "model": "m"}}', Place.READ_THREAD),
+        ("/points/query/batch", b'{"searches": []}', Place.READ_THREAD),
+        ("/points/query/groups", b'{"group_by": "a", "group_size": 500}', Place.READ_THREAD),
+        ("/points/search", b'{"vector": [1], "top": 500}', Place.READ_THREAD),
+        ("/points/search/batch", b'{"searches": []}', Place.READ_THREAD),
+        ("/points/search/matrix/pairs", b'{"sample": 500}', Place.READ_THREAD),
+        ("/points", b'{"ids": [1, 2, 3]}', Place.LOOP),
+        ("/points", b'{"ids": [' + b",".join([b"1"] * 200) + b"]}", Place.READ_THREAD),
+    ],
+)
+def test_what_may_take_long_does_not_run_on_the_event_loop(
+    rest: Rest, collection: str, path: str, body: bytes, place: Place
+) -> None:
+    assert place_of(rest, collection, path, body) is place

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -60,6 +61,11 @@ IN_PLACE_FILTERED_POINTS_MAX = 100
 
 # Nothing larger is parsed on the event loop.
 IN_PLACE_BODY_BYTES_MAX = 32 * 1024
+
+# Three digits of points to show, a model, or a member whose name is written otherwise.
+_ASKS_FOR_MUCH = re.compile(
+    rb'"(?:limit|top|group_size|sample)"\s*:\s*[1-9]\d\d|"model"|"[^"]*\\u[^"]*"\s*:'
+)
 
 # Writers mostly wait for one another's sync: the more wait, the more share one.
 WRITE_THREADS = 32
@@ -401,12 +407,23 @@ def on_write_thread(call: Call) -> Place:
     return Place.WRITE_THREAD
 
 
-def by_collection_size(call: Call) -> Place:
-    """For handlers that search: on the loop if the collection is small.
+def on_read_thread(call: Call) -> Place:
+    """For handlers that look at everything, or do many things one after the other."""
+    return Place.READ_THREAD
 
-    A model that embeds a text takes as long as it takes.
+
+def asks_for_much(body: bytes) -> bool:
+    """Whether reading a body, or making its answer, may take long whatever is stored."""
+    return len(body) > IN_PLACE_BODY_BYTES_MAX or _ASKS_FOR_MUCH.search(body) is not None
+
+
+def by_collection_size(call: Call) -> Place:
+    """For handlers that search: on the loop if the collection and what is asked for are small.
+
+    A model that embeds a text takes as long as it takes, and so does writing down the vectors
+    of many points.
     """
-    if len(call.body) > IN_PLACE_BODY_BYTES_MAX or b'"model"' in call.body:
+    if asks_for_much(call.body):
         return Place.READ_THREAD
     try:
         points = call.service.points_count(collection_name(call.path_parameters))

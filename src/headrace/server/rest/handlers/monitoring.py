@@ -21,8 +21,8 @@ from headrace.server.rest.collection_info import config_answer
 from headrace.server.rest.endpoint import (
     Call,
     Operation,
-    Place,
     on_loop,
+    on_read_thread,
 )
 from headrace.server.rest.parameters import (
     boolean_parameter,
@@ -57,11 +57,6 @@ class _LoggerChange(NamedTuple):
 
     levels: dict[str, str]
     log_format: LogFormat | None
-
-
-def on_read_thread(call: Call) -> Place:
-    """For handlers that look at everything."""
-    return Place.READ_THREAD
 
 
 def metrics(call: Call) -> Any:

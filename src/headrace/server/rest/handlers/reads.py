@@ -19,11 +19,12 @@ from headrace.server.rest.answers import (
     scroll_answer,
 )
 from headrace.server.rest.endpoint import (
-    IN_PLACE_BODY_BYTES_MAX,
     Call,
     Operation,
     Place,
+    asks_for_much,
     by_collection_size,
+    on_read_thread,
     read_timed_out,
 )
 from headrace.server.rest.parameters import collection_name, point_id, read_timeout_s
@@ -36,6 +37,9 @@ from headrace.server.rest.queries import (
     parse_scroll,
 )
 from headrace.server.rest.routes import COLLECTION, JsonRoute
+
+# More are read on a thread.
+_IDS_IN_PLACE_MAX = 100
 
 
 def query_points(call: Call) -> Any:
@@ -120,7 +124,7 @@ def by_query_duration(call: Call) -> Place:
     graph does.
     """
     place = by_collection_size(call)
-    if place is Place.LOOP or len(call.body) > IN_PLACE_BODY_BYTES_MAX:
+    if place is Place.LOOP or asks_for_much(call.body):
         return place
     try:
         name = collection_name(call.path_parameters)
@@ -128,6 +132,13 @@ def by_query_duration(call: Call) -> Place:
     except HeadraceError:
         return Place.LOOP  # whose handler then tells it
     return Place.LOOP if is_short else place
+
+
+def by_ids_count(call: Call) -> Place:
+    """On the event loop if few points are asked for, and the collection is small."""
+    if call.body.count(b",") > _IDS_IN_PLACE_MAX:
+        return Place.READ_THREAD
+    return by_collection_size(call)
 
 
 def begin_read(call: Call, name: str, *shard_keys: str | None) -> None:
@@ -158,10 +169,10 @@ ROUTES = tuple(
     )
     for method, path, handle, place, body in (
         ("POST", "/points/query", query_points, by_query_duration, True),
-        ("POST", "/points/query/batch", query_points_batch, by_collection_size, True),
+        ("POST", "/points/query/batch", query_points_batch, on_read_thread, True),
         ("POST", "/points/scroll", scroll_points, by_collection_size, True),
         ("POST", "/points/count", count_points, by_collection_size, True),
-        ("POST", "/points", retrieve_points, by_collection_size, True),
+        ("POST", "/points", retrieve_points, by_ids_count, True),
         ("GET", "/points/{id}", get_point, by_collection_size, False),
     )
 )

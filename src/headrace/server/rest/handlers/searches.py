@@ -10,7 +10,13 @@ from typing import Any
 
 from headrace.server.auth import Need
 from headrace.server.rest.answers import scored_points_answer
-from headrace.server.rest.endpoint import Call, Operation, by_collection_size, read_timed_out
+from headrace.server.rest.endpoint import (
+    Call,
+    Operation,
+    by_collection_size,
+    on_read_thread,
+    read_timed_out,
+)
 from headrace.server.rest.handlers.reads import begin_read
 from headrace.server.rest.parameters import collection_name
 from headrace.server.rest.queries import SearchRequest
@@ -56,7 +62,12 @@ ROUTES = tuple(
     JsonRoute(
         "POST",
         f"{COLLECTION}/points/{path}",
-        Operation(handle, by_collection_size, True, read_timed_out),
+        Operation(
+            handle,
+            on_read_thread if path.endswith("/batch") else by_collection_size,
+            True,
+            read_timed_out,
+        ),
         Need.READ,
     )
     for path, handle in (
