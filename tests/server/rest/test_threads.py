@@ -83,25 +83,39 @@ def place_of(rest: Rest, collection: str, path: str, body: bytes) -> Place:
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "place"),
+    ("path", "body", "place", "place_if_large"),
     [
-        ("/points/scroll", b"{}", Place.LOOP),
-        ("/points/scroll", b'{"limit": 99}', Place.LOOP),
-        ("/points/scroll", b'{"limit":100}', Place.READ_THREAD),
-        ("/points/scroll", b'{"limi\\u0074": 1000}', Place.READ_THREAD),
-        ("/points/query", b'{"query": [1, 0, 0, 0]}', Place.LOOP),
-        ("/points/query", b'{"query": [1, 0, 0, 0], "limit" : 1000}', Place.READ_THREAD),
-        ("/points/query", b'{"query": {"text": "a", "model": "m"}}', Place.READ_THREAD),
-        ("/points/query/batch", b'{"searches": []}', Place.READ_THREAD),
-        ("/points/query/groups", b'{"group_by": "a", "group_size": 500}', Place.READ_THREAD),
-        ("/points/search", b'{"vector": [1], "top": 500}', Place.READ_THREAD),
-        ("/points/search/batch", b'{"searches": []}', Place.READ_THREAD),
-        ("/points/search/matrix/pairs", b'{"sample": 500}', Place.READ_THREAD),
-        ("/points", b'{"ids": [1, 2, 3]}', Place.LOOP),
-        ("/points", b'{"ids": [' + b",".join([b"1"] * 200) + b"]}", Place.READ_THREAD),
+        ("/points/scroll", b"{}", Place.LOOP, Place.LOOP),
+        ("/points/scroll", b'{"limit": 99}', Place.LOOP, Place.LOOP),
+        ("/points/scroll", b'{"limit":100}', Place.LOOP, Place.READ_THREAD),
+        ("/points/query", b'{"query": [1, 0, 0, 0]}', Place.LOOP, Place.LOOP),
+        ("/points/query", b'{"query": [1], "limit" : 1000}', Place.LOOP, Place.READ_THREAD),
+        ("/points/query/groups", b'{"group_size": 500}', Place.LOOP, Place.READ_THREAD),
+        ("/points/search", b'{"vector": [1], "top": 500}', Place.LOOP, Place.READ_THREAD),
+        ("/points/search/matrix/pairs", b'{"sample": 500}', Place.LOOP, Place.READ_THREAD),
+        ("/points", b'{"ids": [1, 2, 3]}', Place.LOOP, Place.LOOP),
+        ("/points", b'{"ids": [%s]}' % b",".join([b"1"] * 200), Place.LOOP, Place.READ_THREAD),
+        *(
+            (path, body, Place.READ_THREAD, Place.READ_THREAD)
+            for path, body in (
+                ("/points/query", b'{"query": {"text": "a", "model": "m"}}'),
+                ("/points/query", b'{"query": {"text": "a", "mode\\u006c": "m"}}'),
+                ("/points/scroll", b'{"limi\\u0074": 1000}'),
+                ("/points/query/batch", b'{"searches": []}'),
+                ("/points/search/batch", b'{"searches": []}'),
+            )
+        ),
     ],
 )
 def test_what_may_take_long_does_not_run_on_the_event_loop(
-    rest: Rest, collection: str, path: str, body: bytes, place: Place
+    rest: Rest,
+    collection: str,
+    path: str,
+    body: bytes,
+    place: Place,
+    place_if_large: Place,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert place_of(rest, collection, path, body) is place
+    monkeypatch.setattr("headrace.server.rest.endpoint.IN_PLACE_COMPONENTS_MAX", -1)
+    assert place_of(rest, collection, path, body) is place_if_large

@@ -62,10 +62,14 @@ IN_PLACE_FILTERED_POINTS_MAX = 100
 # Nothing larger is parsed on the event loop.
 IN_PLACE_BODY_BYTES_MAX = 32 * 1024
 
-# Three digits of points to show, a model, or a member whose name is written otherwise.
-_ASKS_FOR_MUCH = re.compile(
-    rb'"(?:limit|top|group_size|sample)"\s*:\s*[1-9]\d\d|"model"|"[^"]*\\u[^"]*"\s*:'
-)
+# Writing down so many components takes a millisecond or two.
+IN_PLACE_COMPONENTS_MAX = 50_000
+
+# A multi-vector has about so many vectors.
+_VECTORS_OF_ONE = 32
+
+# Three digits of points to show.
+_ASKS_FOR_MANY = re.compile(rb'"(?:limit|top|group_size|sample)"\s*:\s*[1-9]\d\d')
 
 # Writers mostly wait for one another's sync: the more wait, the more share one.
 WRITE_THREADS = 32
@@ -412,25 +416,37 @@ def on_read_thread(call: Call) -> Place:
     return Place.READ_THREAD
 
 
-def asks_for_much(body: bytes) -> bool:
-    """Whether reading a body, or making its answer, may take long whatever is stored."""
-    return len(body) > IN_PLACE_BODY_BYTES_MAX or _ASKS_FOR_MUCH.search(body) is not None
+def is_long_to_read(body: bytes) -> bool:
+    """Whether reading a body may take long whatever is stored: a model takes what it takes.
+
+    No client writes a member's name with escapes, but who wants it not to be seen.
+    """
+    return len(body) > IN_PLACE_BODY_BYTES_MAX or b'"model"' in body or b"\\u00" in body
 
 
 def by_collection_size(call: Call) -> Place:
-    """For handlers that search: on the loop if the collection and what is asked for are small.
-
-    A model that embeds a text takes as long as it takes, and so does writing down the vectors
-    of many points.
-    """
-    if asks_for_much(call.body):
+    """For handlers that search: on the loop if the collection and what is shown of it are small."""
+    if is_long_to_read(call.body):
         return Place.READ_THREAD
     try:
-        points = call.service.points_count(collection_name(call.path_parameters))
+        name = collection_name(call.path_parameters)
+        points = call.service.points_count(name)
     except HeadraceError:
         return Place.LOOP
     most = IN_PLACE_FILTERED_POINTS_MAX if b'"filter"' in call.body else IN_PLACE_POINTS_MAX
-    return Place.LOOP if points <= most else Place.READ_THREAD
+    if points > most:
+        return Place.READ_THREAD
+    if _ASKS_FOR_MANY.search(call.body) is None:
+        return Place.LOOP
+    return by_vectors_size(call, name, points)
+
+
+def by_vectors_size(call: Call, name: str, points: int) -> Place:
+    """On the loop if the vectors of so many points are soon written down."""
+    params = call.service.collection_config(name).vectors.values()
+    components = sum(one.size * (_VECTORS_OF_ONE if one.is_multi else 1) for one in params)
+    is_small = points * components <= IN_PLACE_COMPONENTS_MAX
+    return Place.LOOP if is_small else Place.READ_THREAD
 
 
 def read_timed_out(call: Call, timeout_s: int) -> Any:

@@ -22,8 +22,9 @@ from headrace.server.rest.endpoint import (
     Call,
     Operation,
     Place,
-    asks_for_much,
     by_collection_size,
+    by_vectors_size,
+    is_long_to_read,
     on_read_thread,
     read_timed_out,
 )
@@ -38,7 +39,7 @@ from headrace.server.rest.queries import (
 )
 from headrace.server.rest.routes import COLLECTION, JsonRoute
 
-# More are read on a thread.
+# Of more, the vectors are counted.
 _IDS_IN_PLACE_MAX = 100
 
 
@@ -124,7 +125,7 @@ def by_query_duration(call: Call) -> Place:
     graph does.
     """
     place = by_collection_size(call)
-    if place is Place.LOOP or asks_for_much(call.body):
+    if place is Place.LOOP or is_long_to_read(call.body):
         return place
     try:
         name = collection_name(call.path_parameters)
@@ -135,10 +136,15 @@ def by_query_duration(call: Call) -> Place:
 
 
 def by_ids_count(call: Call) -> Place:
-    """On the event loop if few points are asked for, and the collection is small."""
-    if call.body.count(b",") > _IDS_IN_PLACE_MAX:
-        return Place.READ_THREAD
-    return by_collection_size(call)
+    """On the event loop if the points that are asked for are soon found and written down."""
+    place = by_collection_size(call)
+    ids_count = call.body.count(b",") + 1
+    if place is not Place.LOOP or ids_count <= _IDS_IN_PLACE_MAX:
+        return place
+    try:
+        return by_vectors_size(call, collection_name(call.path_parameters), ids_count)
+    except HeadraceError:
+        return Place.LOOP  # whose handler then tells it
 
 
 def begin_read(call: Call, name: str, *shard_keys: str | None) -> None:
