@@ -187,7 +187,7 @@ class IndexedVectors(DenseVectors):
         is_enough = len(live) - tail_begin >= enough
         if not is_enough and not self._has_outdated() and not self._is_wear_check_due():
             return
-        plan = self._plan(self._ranges, live)
+        plan = self._plan(self._ranges, live, self.settings)
         if plan is not None and self._progress is None:
             self._progress = GraphProgress(0, 0, plan.reason)
             self._builder.submit(self)
@@ -230,21 +230,23 @@ class IndexedVectors(DenseVectors):
         with self._building:
             # Whoever publishes from here on and finds more to do asks the builder again.
             self._progress = None
-            ranges, live = self._ranges, self._live
-            plan = None if self._closing.is_set() else self._plan(ranges, live)
+            # A change of the settings meanwhile is for the next step.
+            ranges, live, settings = self._ranges, self._live, self.settings
+            plan = None if self._closing.is_set() else self._plan(ranges, live, settings)
             if plan is None:
                 return False
             self._progress = GraphProgress(0, 0, plan.reason)
             began = time.monotonic()
             try:
                 made = self._build(
-                    plan, ranges, live, lambda: is_stopped() or self._closing.is_set()
+                    plan, ranges, live, settings, lambda: is_stopped() or self._closing.is_set()
                 )
             except Abandoned:
                 self._progress = None
                 return False
-            self._ranges = (*ranges[: plan.first], made, *ranges[plan.end :])
             self._build_error = None
+            if self.settings.m:
+                self._ranges = (*ranges[: plan.first], made, *ranges[plan.end :])
             kind = "merge" if plan.end > plan.first else "indexing"
             self.work_log.add(kind, plan.reason, made.vector_count, time.monotonic() - began)
             return True
@@ -254,20 +256,22 @@ class IndexedVectors(DenseVectors):
         self._build_error = error
         self._progress = None
 
-    def _plan(self, ranges: Sequence[SealedRange], live: Mask) -> BuildPlan | None:
-        if self.settings.rows_min is None:
+    def _plan(
+        self, ranges: Sequence[SealedRange], live: Mask, settings: IndexSettings
+    ) -> BuildPlan | None:
+        if settings.rows_min is None:
             return None
         tail_begin = ranges[-1].row_end if ranges else 0
         tail = live[tail_begin:] & self.present(len(live))[tail_begin:]
         sizes = [
-            RangeSize(sealed.vector_count, sealed.live_count(live), self._is_outdated(sealed))
+            RangeSize(sealed.vector_count, sealed.live_count(live), _is_outdated(sealed, settings))
             for sealed in ranges
         ]
         return plan_build(
             sizes,
             int(np.count_nonzero(tail)),
-            self.settings.rows_min,
-            self.settings.deleted_share_max,
+            settings.rows_min,
+            settings.deleted_share_max,
         )
 
     def _build(
@@ -275,6 +279,7 @@ class IndexedVectors(DenseVectors):
         plan: BuildPlan,
         ranges: Sequence[SealedRange],
         live: Mask,
+        settings: IndexSettings,
         is_stopped: Callable[[], bool],
     ) -> SealedRange:
         """The range that takes the place of the planned ones."""
@@ -294,7 +299,7 @@ class IndexedVectors(DenseVectors):
         graph = None if base is None else base.graph
         if len(added):
             before = added[:0] if base is None else base.graph_rows
-            graph = self._linked(graph, before, added, sample, plan.reason, is_stopped)
+            graph = self._linked(graph, before, added, sample, settings, plan.reason, is_stopped)
         if base is not None:
             added = np.concatenate((base.graph_rows, added))
             loose = np.concatenate((base.loose_rows, loose))
@@ -306,6 +311,7 @@ class IndexedVectors(DenseVectors):
         base_rows: Rows,
         rows: Rows,
         sample_rows: Rows,
+        settings: IndexSettings,
         reason: str,
         is_stopped: Callable[[], bool],
     ) -> Graph:
@@ -313,14 +319,14 @@ class IndexedVectors(DenseVectors):
         codes = None
         if base is None or base.kind is NodeKind.QUANTISED:
             sample = self._compared(sample_rows)
-            empty = new_graph(sample, self._distance, self.settings)
-            quantization = self.settings.quantization
+            empty = new_graph(sample, self._distance, settings)
+            quantization = settings.quantization
             if base is not None:
                 codes = base.copied_storage()
                 empty = resumed(
                     empty, base, lambda begin, end: self._compared(base_rows[begin:end])
                 )
-            elif quantization and is_replaced(self.dim, self._distance, self.settings):
+            elif quantization and is_replaced(self.dim, self._distance, settings):
                 codes = new_codes(sample, quantization, self._distance)
             base = empty
 
@@ -332,7 +338,7 @@ class IndexedVectors(DenseVectors):
             base,
             len(rows),
             lambda begin, end: self._compared(rows[begin:end]),
-            self.settings.build_threads,
+            settings.build_threads,
             is_stopped,
             report,
         )
@@ -343,13 +349,8 @@ class IndexedVectors(DenseVectors):
             codes.add(padded(values, codes.d))
         return with_codes(linked, codes)
 
-    def _is_outdated(self, sealed: SealedRange) -> bool:
-        """Whether its graph was made with other options than those that hold now."""
-        graph = sealed.graph
-        return graph is not None and graph.options != self.settings.graph_options
-
     def _has_outdated(self) -> bool:
-        return any(self._is_outdated(sealed) for sealed in self._ranges)
+        return any(_is_outdated(sealed, self.settings) for sealed in self._ranges)
 
     def _can_extend(self, sealed: SealedRange) -> bool:
         """Whether the nodes' vectors are at hand, where the graph alone does not have them."""
@@ -405,6 +406,11 @@ class IndexedVectors(DenseVectors):
             return False
         self._wear_checked_at = now
         return True
+
+
+def _is_outdated(sealed: SealedRange, settings: IndexSettings) -> bool:
+    """Whether its graph was made with other options than these."""
+    return sealed.graph is not None and sealed.graph.options != settings.graph_options
 
 
 def _merged(found: Sequence[Candidates], k: int) -> Candidates:
