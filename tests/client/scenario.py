@@ -1,18 +1,20 @@
 """Calls of every method of Qdrant's client, in an order that makes sense of them.
 
-The same calls are made to an engine in this process and to a server, and must have the same
-answers, refusals included.
+The same calls are made to an engine in this process and to a server, over REST and gRPC, and
+must have the same answers, refusals included.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import grpc
 import numpy as np
 import orjson
 import pytest
@@ -123,6 +125,47 @@ _FILTERS = [
     ),
     models.Filter(must=[models.FieldCondition(key="text", match=models.MatchText(text="fox"))]),
 ]
+_FILTERS += [
+    models.Filter(must=[models.FieldCondition(key=key, match=match)])
+    for key, match in (
+        ("city", models.MatchAny(any=["Berlin", "Köln"])),
+        ("city", models.MatchExcept(**{"except": ["Berlin"]})),
+        ("n", models.MatchAny(any=[1, 2, 3])),
+        ("text", models.MatchTextAny(text_any="fox hen")),
+        ("text", models.MatchPhrase(phrase="quick brown")),
+        ("nested[].x", models.MatchValue(value=4)),
+    )
+]
+_FILTERS += [
+    models.Filter(must=[models.IsNullCondition(is_null=models.PayloadField(key="city"))]),
+    models.Filter(
+        must=[
+            models.FieldCondition(
+                key="place",
+                geo_bounding_box=models.GeoBoundingBox(
+                    top_left=models.GeoPoint(lon=13.0, lat=53.0),
+                    bottom_right=models.GeoPoint(lon=14.0, lat=52.0),
+                ),
+            )
+        ]
+    ),
+    models.Filter(
+        must=[
+            models.FieldCondition(
+                key="place",
+                geo_polygon=models.GeoPolygon(
+                    exterior=models.GeoLineString(
+                        points=[
+                            models.GeoPoint(lon=lon, lat=lat)
+                            for lon, lat in ((13, 52), (15, 52), (15, 53), (13, 53), (13, 52))
+                        ]
+                    )
+                ),
+            )
+        ]
+    ),
+    models.Filter(must_not=[models.Filter(should=[_BERLIN])]),
+]
 _DENSE = [0.1, 0.9, -0.3, 0.2]
 _QUERIES: list[dict[str, Any]] = [
     {"query": _DENSE, "using": "text"},
@@ -161,12 +204,110 @@ _QUERIES: list[dict[str, Any]] = [
             formula=models.SumExpression(sum=["$score", models.MultExpression(mult=[0.1, "n"])])
         ),
     },
+    {
+        "query": models.RecommendQuery(
+            recommend=models.RecommendInput(
+                positive=[1, _DENSE],
+                negative=[3],
+                strategy=models.RecommendStrategy.BEST_SCORE,
+            )
+        ),
+        "using": "text",
+    },
+    {
+        "query": models.RecommendQuery(
+            recommend=models.RecommendInput(
+                positive=[2], strategy=models.RecommendStrategy.SUM_SCORES
+            )
+        ),
+        "using": "text",
+    },
+    {
+        "query": models.ContextQuery(context=[models.ContextPair(positive=2, negative=3)]),
+        "using": "text",
+    },
+    {
+        "query": models.NearestQuery(
+            nearest=_DENSE, mmr=models.Mmr(diversity=0.5, candidates_limit=12)
+        ),
+        "using": "text",
+    },
+    {
+        "query": models.OrderByQuery(
+            order_by=models.OrderBy(key="n", direction=models.Direction.DESC, start_from=9)
+        ),
+        "limit": 3,
+    },
+    {
+        "prefetch": [
+            models.Prefetch(
+                prefetch=models.Prefetch(query=_DENSE, using="text", limit=9),
+                query=[_DENSE, _DENSE],
+                using="tokens",
+                filter=_FILTERS[0],
+                limit=4,
+                score_threshold=-5.0,
+                params=models.SearchParams(exact=True),
+            ),
+            models.Prefetch(query=5, using="text", limit=5),
+        ],
+        "query": models.FusionQuery(fusion=models.Fusion.DBSF),
+    },
+    {
+        "prefetch": [
+            models.Prefetch(query=_DENSE, using="text", limit=5),
+            models.Prefetch(query=5, using="text", limit=5),
+        ],
+        "query": models.RrfQuery(rrf=models.Rrf(k=10, weights=[1.0, 0.5])),
+    },
+    {
+        "prefetch": models.Prefetch(query=_DENSE, using="text", limit=8),
+        "query": models.FormulaQuery(
+            formula=models.SumExpression(
+                sum=[
+                    models.DivExpression(
+                        div=models.DivParams(left="price", right=2.0, by_zero_default=1.0)
+                    ),
+                    models.MultExpression(mult=[0.5, _BERLIN]),
+                    models.NegExpression(neg=models.AbsExpression(abs="n")),
+                    models.SqrtExpression(sqrt=models.ExpExpression(exp=0.1)),
+                    models.PowExpression(pow=models.PowParams(base=2.0, exponent=0.5)),
+                    models.GeoDistance(
+                        geo_distance=models.GeoDistanceParams(
+                            origin=models.GeoPoint(lon=13.0, lat=52.0), to="place"
+                        )
+                    ),
+                    models.ExpDecayExpression(
+                        exp_decay=models.DecayParamsExpression(
+                            x=models.DatetimeKeyExpression(datetime_key="at"),
+                            target=models.DatetimeExpression(datetime="2024-01-09T00:00:00Z"),
+                            scale=86400.0,
+                        )
+                    ),
+                ]
+            ),
+            defaults={"price": 1.0, "place": {"lon": 13.0, "lat": 52.0}},
+        ),
+    },
+    {"query": 2, "using": "text", "with_payload": models.PayloadSelectorExclude(exclude=["n"])},
+    {
+        "query": 2,
+        "using": "text",
+        "search_params": models.SearchParams(hnsw_ef=32, exact=True, indexed_only=False),
+        "with_vectors": ["words"],
+    },
+    {
+        "query": 1,
+        "using": "text",
+        "lookup_from": models.LookupLocation(collection=COLLECTION, vector="text"),
+    },
+    {"query": models.Document(text="quick fox", model="qdrant/bm25"), "using": "words"},
     {"query": _DENSE},
     {"query": [0.1], "using": "text"},
     {"query": _DENSE, "using": "nothing"},
     {"query": 4711, "using": "text"},
     {"query": _DENSE, "using": "text", "timeout": 30},
-    {"query": _DENSE, "using": "text", "consistency": "majority"},
+    {"query": _DENSE, "using": "text", "consistency": models.ReadConsistencyType.MAJORITY},
 ]
 
 
@@ -255,6 +396,32 @@ STEPS: list[Step] = [
         requests=[models.QueryRequest(query=i, using="text", limit=2) for i in (1, 2)],
     ),
     in_collection("query_points_groups", query=_DENSE, using="text", group_by="city", limit=2),
+    in_collection(
+        "query_points_groups",
+        query=_DENSE,
+        using="text",
+        group_by="n",
+        group_size=1,
+        limit=3,
+        query_filter=_FILTERS[1],
+        score_threshold=0.0,
+        with_payload=["city"],
+        with_lookup=models.WithLookup(collection=PLAIN, with_payload=True, with_vectors=True),
+    ),
+    in_collection("query_points_groups", query=_DENSE, using="text", group_by="nothing"),
+    in_collection("facet", key="n", limit=3, facet_filter=_FILTERS[1], exact=True),
+    in_collection(
+        "upsert",
+        points=[_point(40)],
+        update_mode=models.UpdateMode.UPDATE_ONLY,
+        ordering=models.WriteOrdering.STRONG,
+    ),
+    in_collection("upsert", points=[_point(2)], update_filter=_FILTERS[0], timeout=20),
+    in_collection("count", count_filter=models.Filter(must=[models.HasIdCondition(has_id=[40])])),
+    in_collection(
+        "scroll", scroll_filter=models.Filter(must=[models.HasVectorCondition(has_vector="words")])
+    ),
+    in_collection("scroll", order_by="nothing"),
     in_collection("facet", key="city"),
     in_collection("facet", key="price"),
     in_collection("search_matrix_pairs", sample=100, limit=2, using="text", is_ordered=False),
@@ -353,6 +520,20 @@ def step_ids() -> list[str]:
     return [f"{number}-{one.method}" for number, one in enumerate(STEPS)]
 
 
+# How the two protocols say who must act; see `headrace.server.errors`.
+_CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.ALREADY_EXISTS,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+}
+# REST names the part of the request and its own path; a message has neither.
+_WHERE = re.compile(r"^Validation error in [^\[]*\[(?:search_request\.|name: |collection_name: )?")
+
+_REFUSALS = (UnexpectedResponse, ValueError, NotImplementedError, grpc.RpcError)
+
+
 def answers_of(client: QdrantClient) -> list[Any]:
     """The answer to each step, in a form that compares."""
     answers = []
@@ -360,7 +541,7 @@ def answers_of(client: QdrantClient) -> list[Any]:
         try:
             with pytest.deprecated_call() if one.method in _DEPRECATED else nullcontext():
                 answer = getattr(client, one.method)(**one.arguments)
-        except (UnexpectedResponse, ValueError, NotImplementedError) as error:
+        except _REFUSALS as error:
             answer = error
         answers.append(normal(answer, one.is_ordered))
     return answers
@@ -375,10 +556,33 @@ async def answers_of_async(client: AsyncQdrantClient) -> list[Any]:
                 answer = getattr(client, one.method)(**one.arguments)
                 if inspect.isawaitable(answer):
                     answer = await answer
-        except (UnexpectedResponse, ValueError, NotImplementedError) as error:
+        except _REFUSALS as error:
             answer = error
         answers.append(normal(answer, one.is_ordered))
     return answers
+
+
+def over_any_protocol(answer: Any) -> Any:
+    """A normal answer without what REST and gRPC write differently.
+
+    Numbers of vectors and scores are float32, which JSON shows by its shortest text; a
+    message has no list that is not there.
+    """
+    match answer:
+        case ("UnexpectedResponse", status, {"status": {"error": text}}) if status in _CODES:
+            return "refused", _CODES[status].name, _WHERE.sub("", text)
+        case ("RpcError", name, text):
+            return "refused", name, _WHERE.sub("", text)
+        case float():
+            return float(np.float32(answer))
+        case dict():
+            return {
+                name: None if value == [] else over_any_protocol(value)
+                for name, value in answer.items()
+            }
+        case list() | tuple():
+            return [over_any_protocol(one) for one in answer]
+    return answer
 
 
 def normal(value: Any, is_ordered: bool = True) -> Any:
@@ -389,6 +593,8 @@ def normal(value: Any, is_ordered: bool = True) -> Any:
         except orjson.JSONDecodeError:
             content = value.content
         return "UnexpectedResponse", value.status_code, content
+    if isinstance(value, grpc.RpcError):
+        return "RpcError", value.code().name, value.details()
     if isinstance(value, Exception):
         return type(value).__name__, str(value)
     if isinstance(value, models.SnapshotDescription):

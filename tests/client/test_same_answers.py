@@ -1,4 +1,4 @@
-"""An engine in this process answers as a server does."""
+"""An engine in this process answers as a server does, and gRPC as REST."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client.client_base import QdrantBase
 
 import headrace
-from tests.client.scenario import STEPS, answers_of, answers_of_async, step_ids
+from headrace.server.options import ServeOptions
+from headrace.server.run import serve_in_thread
+from tests.client.scenario import (
+    STEPS,
+    answers_of,
+    answers_of_async,
+    over_any_protocol,
+    step_ids,
+)
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +31,42 @@ def served_answers(server_url: str) -> Iterator[list[Any]]:
     client = QdrantClient(url=server_url, timeout=60, check_compatibility=False)
     yield answers_of(client)
     client.close()
+
+
+@pytest.fixture(scope="session")
+def grpc_answers(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    options = ServeOptions(tmp_path_factory.mktemp("grpc"), http_port=0, grpc_port=0)
+    with serve_in_thread(options) as serving:
+        client = QdrantClient(**over_grpc(serving.rest_url, serving.grpc_address))
+        try:
+            return answers_of(client)
+        finally:
+            client.close()
+
+
+@pytest.fixture(scope="session")
+def async_grpc_answers(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    async def run(options: dict[str, Any]) -> list[Any]:
+        client = AsyncQdrantClient(**options)
+        try:
+            return await answers_of_async(client)
+        finally:
+            await client.close()
+
+    options = ServeOptions(tmp_path_factory.mktemp("grpc-async"), http_port=0, grpc_port=0)
+    with serve_in_thread(options) as serving:
+        return asyncio.run(run(over_grpc(serving.rest_url, serving.grpc_address)))
+
+
+def over_grpc(rest_url: str, grpc_address: str | None) -> dict[str, Any]:
+    assert grpc_address is not None
+    return {
+        "url": rest_url,
+        "grpc_port": int(grpc_address.rpartition(":")[2]),
+        "prefer_grpc": True,
+        "timeout": 60,
+        "check_compatibility": False,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +102,21 @@ def test_the_async_client_has_the_same_answers(
     number: int, embedded_answers: list[Any], async_answers: list[Any]
 ) -> None:
     assert async_answers[number] == embedded_answers[number]
+
+
+@pytest.mark.parametrize("number", range(len(STEPS)), ids=step_ids())
+def test_grpc_answers_as_rest(
+    number: int, served_answers: list[Any], grpc_answers: list[Any]
+) -> None:
+    expected = over_any_protocol(served_answers[number])
+    assert over_any_protocol(grpc_answers[number]) == expected
+
+
+@pytest.mark.parametrize("number", range(len(STEPS)), ids=step_ids())
+def test_the_async_client_has_the_same_answers_over_grpc(
+    number: int, grpc_answers: list[Any], async_grpc_answers: list[Any]
+) -> None:
+    assert async_grpc_answers[number] == grpc_answers[number]
 
 
 # What is asked of the store by no other call, and where it is tested.

@@ -29,11 +29,13 @@ class Grpc:
 
     Attributes:
         service: the store behind it.
+        address: host and port.
         channel: speaks raw messages to it.
         client: the official client, which speaks gRPC.
     """
 
     service: Service
+    address: str
     channel: grpc.Channel
     client: QdrantClient
 
@@ -93,7 +95,7 @@ def serving(service: Service, node: Node | None = None) -> Iterator[Grpc]:
     )
     try:
         with grpc.insecure_channel(address) as channel:
-            yield Grpc(service, channel, client)
+            yield Grpc(service, address, channel, client)
     finally:
         client.close()
         loop, stop = stopper.result(START_TIMEOUT_S)
