@@ -1,5 +1,6 @@
 """qdrant-haystack fills, searches with a filter, updates and deletes."""
 
+import json
 import sys
 
 from haystack import Document
@@ -7,7 +8,8 @@ from haystack.document_stores.types import DuplicatePolicy
 from haystack_integrations.components.retrievers.qdrant import QdrantEmbeddingRetriever
 from haystack_integrations.document_stores.qdrant import QdrantDocumentStore
 
-store = QdrantDocumentStore(url=sys.argv[1], index="haystack", embedding_dim=3)
+OPTIONS = json.loads(sys.argv[1])
+store = QdrantDocumentStore(index="haystack", embedding_dim=3, **OPTIONS)
 
 
 def document(n: int, city: str) -> Document:

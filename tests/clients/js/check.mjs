@@ -3,8 +3,9 @@ import assert from 'node:assert/strict'
 import { QdrantClient } from '@qdrant/js-client-rest'
 import { QdrantClient as OlderClient } from 'older-js-client-rest'
 
-const client = new QdrantClient({ url: process.argv[2] })
-const olderClient = new OlderClient({ url: process.argv[2] })
+const options = JSON.parse(process.argv[2])
+const client = new QdrantClient({ url: options.url })
+const olderClient = new OlderClient({ url: options.url })
 const name = 'js'
 
 assert.equal((await client.collectionExists(name)).exists, false)

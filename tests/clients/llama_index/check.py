@@ -1,5 +1,6 @@
 """llama-index-vector-stores-qdrant fills, searches with a filter, updates and deletes."""
 
+import json
 import sys
 
 from llama_index.core.schema import TextNode
@@ -12,10 +13,20 @@ from llama_index.core.vector_stores.types import (
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient
 
+OPTIONS = json.loads(sys.argv[1])
 IDS = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(3)]
 CITIES = ["Berlin", "London", "Moscow"]
 
-client = QdrantClient(url=sys.argv[1])
+
+def make_client() -> QdrantClient:
+    if "path" not in OPTIONS:
+        return QdrantClient(**OPTIONS)
+    import headrace
+
+    return headrace.connect(OPTIONS["path"])
+
+
+client = make_client()
 store = QdrantVectorStore(collection_name="llama", client=client)
 
 

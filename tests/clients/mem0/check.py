@@ -1,13 +1,24 @@
 """mem0's Qdrant store fills, searches with a filter, updates and deletes."""
 
+import json
 import sys
 
 from mem0.vector_stores.qdrant import Qdrant
 from qdrant_client import QdrantClient
 
+OPTIONS = json.loads(sys.argv[1])
 IDS = [f"00000000-0000-4000-8000-00000000000{n}" for n in range(3)]
 
-client = QdrantClient(url=sys.argv[1])
+
+def make_client() -> QdrantClient:
+    if "path" not in OPTIONS:
+        return QdrantClient(**OPTIONS)
+    import headrace
+
+    return headrace.connect(OPTIONS["path"])
+
+
+client = make_client()
 store = Qdrant(collection_name="mem0", embedding_model_dims=3, client=client)
 vectors = [[float(n == one) for one in range(3)] for n in range(3)]
 payloads = [{"data": name, "user_id": f"u{n % 2}"} for n, name in enumerate(("tea", "milk", "rum"))]
