@@ -62,7 +62,16 @@ SCALARS = {
 }
 # Which of several alternatives a message gets that is not aimed at.
 CHOSEN = {"num", "constant", "nearest", "dense", "integer", "points", "must", "has_id", "key"} | {
-    *("point", "vector", "single", "integer_value", "document", "enable", "delete_points")
+    *(
+        "point",
+        "vector",
+        "single",
+        "integer_value",
+        "document",
+        "enable",
+        "delete_points",
+        "sparse_config",
+    )
 }
 # One node refuses these, whatever else a request says; with these, the rest is not read.
 AVOIDED = {
@@ -170,6 +179,8 @@ def sensible_into(message: Any, depth: int = 0) -> None:
         is_chosen = group is None or len(group.fields) == 1 or field.name in CHOSEN
         if not is_chosen or field.name in AVOIDED or depth > 5:
             continue
+        if field.name == "key" and group is not None:
+            continue  # Where a payload is written whole, a key in it is refused.
         if group is not None and len(group.fields) > 1 and message.WhichOneof(group.name):
             continue
         set_into(message, field, depth)

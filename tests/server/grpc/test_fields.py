@@ -29,7 +29,9 @@ def test_fields_that_are_not_read_are_documented(tmp_path: Path) -> None:
     }
     rows = table("docs/compatibility.md", "field of a message")
     documented = {
-        tuple(field.rsplit(".", 1)) for row in rows for field in code_spans(row["field of a message"])
+        tuple(field.rsplit(".", 1))
+        for row in rows
+        for field in code_spans(row["field of a message"])
     }
     assert hints == documented
     # Otherwise nothing was watched.
