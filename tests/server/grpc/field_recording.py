@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.internal import api_implementation
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -30,6 +30,10 @@ from headrace.server.grpc.rules import refuse_other_fields
 from headrace.server.grpc.server import _services
 from headrace.service.service import Service
 from tests.server.grpc.messages import good_requests
+
+# Descriptors, of one class or another, as protobuf is built, with equal members.
+Type = Any
+Field = Any
 
 COLLECTION = "recorded"
 NO_CLUSTER = "Distributed mode disabled"
@@ -96,11 +100,11 @@ class Recording:
         finally:
             self._is_on = False
 
-    def note(self, descriptor: Descriptor, name: str) -> None:
+    def note(self, descriptor: Type, name: str) -> None:
         if self._is_on:
             self.seen.add((descriptor.full_name, name))
 
-    def watch(self, descriptor: Descriptor) -> None:
+    def watch(self, descriptor: Type) -> None:
         """Record what is asked of the messages of a type."""
         message_class: Any = GetMessageClass(descriptor)
         for field in descriptor.fields:
@@ -110,10 +114,10 @@ class Recording:
         self._watch_method(message_class, "WhichOneof", lambda name: oneofs[name])
         self._watch_list(message_class)
 
-    def _watch_field(self, message_class: Any, field: FieldDescriptor) -> None:
+    def _watch_field(self, message_class: Any, field: Field) -> None:
         plain = getattr(message_class, field.name)
 
-        def get(message: Message) -> Any:
+        def get(message: Any) -> Any:
             self.note(message.DESCRIPTOR, field.name)
             return plain.fget(message)
 
@@ -122,7 +126,7 @@ class Recording:
     def _watch_list(self, message_class: Any) -> None:
         plain = message_class.ListFields
 
-        def list_fields(message: Message) -> Any:
+        def list_fields(message: Any) -> Any:
             listed = plain(message)
             # Whoever refuses all others but a few has read none.
             if sys._getframe(1).f_code is not refuse_other_fields.__code__:
@@ -137,7 +141,7 @@ class Recording:
     ) -> None:
         plain = getattr(message_class, name)
 
-        def ask(message: Message, asked: str) -> Any:
+        def ask(message: Any, asked: str) -> Any:
             for field in fields_of(asked):
                 self.note(message.DESCRIPTOR, field)
             return plain(message, asked)
@@ -145,7 +149,7 @@ class Recording:
         setattr(message_class, name, ask)
 
 
-def reachable(descriptor: Descriptor, into: dict[str, Descriptor]) -> None:
+def reachable(descriptor: Type, into: dict[str, Type]) -> None:
     """The types of messages that a request may hold, its own included."""
     if descriptor.full_name in into or descriptor.GetOptions().map_entry:
         for field in descriptor.fields if descriptor.GetOptions().map_entry else ():
@@ -158,9 +162,9 @@ def reachable(descriptor: Descriptor, into: dict[str, Descriptor]) -> None:
             reachable(field.message_type, into)
 
 
-def paths_from(root: Descriptor) -> dict[str, list[FieldDescriptor]]:
+def paths_from(root: Type) -> dict[str, list[Field]]:
     """A shortest way from a request to each type of message in it."""
-    paths: dict[str, list[FieldDescriptor]] = {root.full_name: []}
+    paths: dict[str, list[Field]] = {root.full_name: []}
     waiting = [root]
     while waiting:
         at = waiting.pop(0)
@@ -186,7 +190,7 @@ def sensible_into(message: Any, depth: int = 0) -> None:
         set_into(message, field, depth)
 
 
-def set_into(message: Any, field: FieldDescriptor, depth: int) -> Any:
+def set_into(message: Any, field: Field, depth: int) -> Any:
     """Set one field sensibly; returns the message in it, if it holds one."""
     is_repeated = field.is_repeated
     if field.message_type is None:
@@ -204,6 +208,7 @@ def set_into(message: Any, field: FieldDescriptor, depth: int) -> Any:
         inner = getattr(message, field.name)["n"]
     elif is_repeated:
         # A ring of a polygon has four points at least.
+        inner = None
         for _ in range(4 if field.containing_type.name == "GeoLineString" else 1):
             inner = getattr(message, field.name).add()
             sensible_into(inner, depth + 1)
@@ -215,9 +220,7 @@ def set_into(message: Any, field: FieldDescriptor, depth: int) -> Any:
     return inner
 
 
-def aimed(
-    root: Descriptor, path: list[FieldDescriptor], target: FieldDescriptor
-) -> Iterator[Message]:
+def aimed(root: Type, path: list[Field], target: Field) -> Iterator[Message]:
     """Requests that set one field, among siblings that are left out or make sense."""
     for is_bare in (True, False):
         request: Any = GetMessageClass(root)()
@@ -253,7 +256,7 @@ def unread_fields(directory: Path) -> list[str]:
     recording = Recording()
     as_json = config_json._set_fields
 
-    def set_fields(message: Message) -> Any:
+    def set_fields(message: Any) -> Any:
         # Made into JSON whole, and read by the reader of REST.
         for field in message.DESCRIPTOR.fields:
             recording.note(message.DESCRIPTOR, field.name)
@@ -262,7 +265,7 @@ def unread_fields(directory: Path) -> list[str]:
     config_json._set_fields = set_fields
     service = Service.open(directory)
     services = _services(service)
-    types: dict[str, Descriptor] = {}
+    types: dict[str, Type] = {}
     ways = []
     for descriptor, methods in services.items():
         for method in descriptor.methods:
@@ -293,8 +296,8 @@ def is_looked_at(
     service: Service,
     method: calls.Method,
     request: Message,
-    path: list[FieldDescriptor],
-    target: FieldDescriptor,
+    path: list[Field],
+    target: Field,
 ) -> bool:
     """Whether an answer to the request read the field, or refused it or what holds it."""
     ensure_collection(service)
@@ -322,7 +325,8 @@ def ensure_collection(service: Service) -> None:
 
 
 def write_point(service: Service) -> None:
-    build = read_upsert(dict(good_requests(COLLECTION))["Upsert"])
+    upsert: Any = dict(good_requests(COLLECTION))["Upsert"]
+    build = read_upsert(upsert)
     service.write(COLLECTION, [build(service.collection_config(COLLECTION))])
 
 
