@@ -56,7 +56,11 @@ def status(
     before, started_s = _counts(url), time.monotonic()
     time.sleep(interval_s)
     after, taken_s = _counts(url), time.monotonic() - started_s
-    table = Table("connector", "state", "tasks", "lag", "records/s", "fresh p50/p99", "bad records")
+    table = Table()
+    headings = ("connector", "state", "tasks", "lag", "records/s", "fresh p50/p99", "bad records")
+    for heading in headings:
+        # In a narrow terminal words go on in the next line, rather than being cut.
+        table.add_column(heading, overflow="fold")
     for name, standing in sorted(_get(url, "/connectors?expand=status").items()):
         counts = after.get(name)
         row = ["-"] * 4
@@ -126,7 +130,7 @@ def _ask(url: str, path: str) -> str:
         return httpx.get(url.rstrip("/") + path, timeout=_TIMEOUT_S).raise_for_status().text
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise CommandFailed(
-            f"No worker answers at {url}: {error}. Start `headrace up` or `headrace sink "
-            "worker`, or give --url",
+            f"No worker answers at {url}: {str(error).rstrip('.')}. Start `headrace up` or "
+            "`headrace sink worker`, or give --url",
             EXIT_UNEXPECTED,
         ) from error

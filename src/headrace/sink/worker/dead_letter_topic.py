@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -82,18 +82,20 @@ class DeadLetterTopic:
         """Let go of the broker."""
         self._consumer.close()
 
-    def read(self, only_new: bool) -> Iterator[DeadLetter]:
+    def read(self, only_new: bool, ends: Mapping[int, int] | None = None) -> Iterator[DeadLetter]:
         """The dead letters that are there now, by partition, oldest first.
 
         Args:
             only_new: leave out those that were replayed before.
+            ends: by partition, the offset before which to stop; its end if not given.
 
         Raises:
             Unavailable: Kafka does not answer, or has no such topic.
         """
         try:
             for start in self._starts(only_new):
-                yield from self._read(start)
+                if ends is None or start.partition in ends:
+                    yield from self._read(start, None if ends is None else ends[start.partition])
         except KafkaException as error:
             raise Unavailable(f"Kafka does not answer: {error.args[0].str()}") from error
 
@@ -117,23 +119,17 @@ class DeadLetterTopic:
             if error is not None:
                 failures.append(error)
 
-        produced, homeless, next_offsets = 0, [], dict[int, int]()
-        for letter in self.read(only_new=True):
+        produced, homeless = 0, []
+        # While this goes on, what is still wrong comes back: without an end set beforehand it
+        # would be replayed again and again.
+        next_offsets = {one.partition: one.kafka_offset + 1 for one in self.read(only_new=True)}
+        for letter in self.read(only_new=True, ends=next_offsets):
             topic = self._origin(letter)
-            next_offsets[letter.partition] = letter.kafka_offset + 1
             if topic is None:
                 homeless.append(letter)
-                continue
-            producer.produce(
-                topic,
-                letter.kafka_value,
-                letter.kafka_key,
-                headers=letter.headers,
-                timestamp=letter.timestamp_ms or 0,
-                on_delivery=on_delivery,
-            )
-            producer.poll(0)
-            produced += 1
+            else:
+                _produce(producer, topic, letter, on_delivery)
+                produced += 1
         if producer.flush(_SILENCE_S) or failures:
             reason = failures[0].str() if failures else "no answer"
             raise Unavailable(f"Kafka did not take all records back: {reason}. Replay again")
@@ -156,7 +152,7 @@ class DeadLetterTopic:
             start = one.offset if only_new and one.offset >= 0 else OFFSET_BEGINNING
             yield TopicPartition(self._topic, one.partition, start)
 
-    def _read(self, start: TopicPartition) -> Iterator[DeadLetter]:
+    def _read(self, start: TopicPartition, end: int | None) -> Iterator[DeadLetter]:
         self._consumer.assign([start])
         deadline = time.monotonic() + _SILENCE_S
         while time.monotonic() < deadline:
@@ -167,7 +163,12 @@ class DeadLetterTopic:
                         return
                     continue
                 deadline = time.monotonic() + _SILENCE_S
-                yield _letter(message)
+                letter = _letter(message)
+                if end is not None and letter.kafka_offset >= end:
+                    return
+                yield letter
+                if end is not None and letter.kafka_offset + 1 >= end:
+                    return
         raise Unavailable(f"Kafka gave no more of topic {self._topic} for {_SILENCE_S:g} s")
 
     def _remember(self, next_offsets: dict[int, int]) -> None:
@@ -179,6 +180,29 @@ class DeadLetterTopic:
                 raise Unavailable(
                     f"What was replayed is not remembered: {error.args[0].str()}"
                 ) from error
+
+
+def _produce(
+    producer: Producer,
+    topic: str,
+    letter: DeadLetter,
+    on_delivery: Callable[[KafkaError | None, Message], None],
+) -> None:
+    while True:
+        try:
+            producer.produce(
+                topic,
+                letter.kafka_value,
+                letter.kafka_key,
+                headers=letter.headers,
+                timestamp=letter.timestamp_ms or 0,
+                on_delivery=on_delivery,
+            )
+            producer.poll(0)
+            return
+        except BufferError:
+            # The client's queue is full until Kafka has taken some.
+            producer.poll(0.2)
 
 
 def _letter(message: Message) -> DeadLetter:
