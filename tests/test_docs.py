@@ -321,6 +321,14 @@ def test_the_tests_that_a_document_names_are_there(document: str) -> None:
     assert named <= defined_tests(*{one.partition("::")[0] for one in named})
 
 
+def test_every_fault_of_the_storage_has_its_test() -> None:
+    rows = {
+        int(row["#"]): row["test"] for row in table("docs/faults.md", "#") if row["#"].isdigit()
+    }
+    for number in range(1, 20):
+        assert code_spans(rows[number]), number
+
+
 def test_every_test_of_the_sinks_contract_stands_beside_its_sentence() -> None:
     sentences = table("docs/sink-contract.md", "sentence")
     beside = [code_spans(row["test"]) for row in sentences]

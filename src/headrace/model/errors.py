@@ -214,7 +214,8 @@ class UnknownVectorName(WrongInput):
     def __init__(self, vector_name: str, point_id: object = None) -> None:
         self.vector_name = vector_name
         self.point_id = point_id
-        super().__init__(f"Not existing vector name error: {vector_name}")
+        which = f" (point {point_id})" if point_id is not None else ""
+        super().__init__(f"Not existing vector name error: {vector_name}{which}")
 
 
 class InvalidVector(WrongInput):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.model.collection_config import CollectionConfig, SparseVectorParams, VectorParams
-from headrace.model.errors import InvalidVector, WrongVectorDimension
+from headrace.model.errors import InvalidVector, UnknownVectorName, WrongVectorDimension
 from headrace.model.filters import Filter
 from headrace.model.ids import PointId
 from headrace.model.operations import UpdateMode, UpdateVectors, UpsertPoints
@@ -111,8 +111,10 @@ def _build_batch(
     positions: list[int],
     column: list[Vector],
 ) -> VectorBatch:
-    params = config.vector_params(name)
     owners = [ids[position] for position in positions]
+    params = config.find_vector(name)
+    if params is None:
+        raise UnknownVectorName(name, owners[0])
     rows = np.asarray(positions, dtype=np.int64)
     if isinstance(params, SparseVectorParams):
         return _sparse_batch(name, rows, owners, column)

@@ -3,12 +3,14 @@
 import os
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from headrace.engine.storage.files import write_document
 from headrace.engine.storage.wal import Wal
 from headrace.engine.storage.wal_scan import wal_file_paths
+from headrace.model.operations import Operation
 
 FORMATS = Path(__file__).parents[3] / "docs" / "formats"
 HEX_LINE = re.compile(r"^    ([0-9a-f]{4})  ((?:[0-9a-f]{2} ?)+)$", re.MULTILINE)
@@ -44,3 +46,13 @@ def test_a_document_is_written_as_documented(tmp_path: Path) -> None:
     write_document(tmp_path / "document", {"name": "a", "count": 3})
     lines = (tmp_path / "document").read_text().splitlines()
     assert "".join(f"    {line}\n" for line in lines) in (FORMATS / "documents.md").read_text()
+
+
+def test_the_operations_of_a_log_are_documented() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (FORMATS / "wal.md").read_text(), re.MULTILINE)
+    documented = dict(rows)
+    for operation in get_args(Operation):
+        members = documented.pop(operation.__struct_config__.tag)
+        for field in operation.__struct_fields__:
+            assert f"`{field}`" in members
+    assert set(documented) <= {"WREC", "WEND", "WNXT"}

@@ -261,7 +261,7 @@ def test_swapped_sectors_of_the_last_group_give_a_prefix(tmp_path: Path) -> None
     last_group = [rng.randbytes(3000), rng.randbytes(500)]
     (path,) = write_log(tmp_path, [[b"first"], last_group])
     whole = path.read_bytes()
-    for _ in range(50):
+    for _ in range(1000):
         data = bytearray(whole)
         one, two = rng.sample(range(1, len(whole) // 512), 2)
         data[one * 512 : one * 512 + 512] = whole[two * 512 : two * 512 + 512]

@@ -122,11 +122,19 @@ def test_all_kinds_of_named_vectors_are_stored_and_shown(
     assert two["vector"] == {}
 
 
-def test_one_bad_point_keeps_the_whole_batch_out(rest: Rest, collection: str) -> None:
-    points = [{"id": 1, "vector": [1, 0, 0, 0]}, {"id": 2, "vector": [1, 0, 0]}]
+@pytest.mark.parametrize(
+    ("vector", "reason"),
+    [
+        ([1, 0, 0], "Vector dimension error: expected dim: 4, got 3 (point 27)"),
+        ({"x": [1, 0, 0, 0]}, "Not existing vector name error: x (point 27)"),
+    ],
+)
+def test_one_bad_point_keeps_the_whole_batch_out(
+    rest: Rest, collection: str, vector: object, reason: str
+) -> None:
+    points = [{"id": 1, "vector": [1, 0, 0, 0]}, {"id": 27, "vector": vector}]
     status, text = rest.error("PUT", points_path(collection), {"points": points})
-    assert status == 400
-    assert text.startswith("Wrong input: Vector dimension error: expected dim: 4, got 3")
+    assert (status, text) == (400, f"Wrong input: {reason}")
     assert stored(rest, collection) == []
 
 
