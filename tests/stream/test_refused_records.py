@@ -104,7 +104,7 @@ REFUSED: list[tuple[bytes, str]] = [
         "Vector element 0 is not finite in float32: inf",
     ),
     (value(vector={"dense": [1.0, 2.0]}), "Wrong input: Vector dimension error: expected dim: 4…"),
-    (value(vector={"other": [1.0]}), "Wrong input: Not existing vector name error: other"),
+    (value(vector={"other": [1.0]}), "Wrong input: Not existing vector name error: other…"),
     (b'{"collection_name": "refusing", "id": 1', NOT_JSON),
     (b"", NOT_JSON),
     (b"[1, 2]", "Record value must be an object"),
