@@ -4,67 +4,150 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.data import make_dataset
+from benchmarks.against_zvec import compare_with_zvec
+from benchmarks.data import Dataset, make_dataset, make_text_dataset
+from benchmarks.filling import compare_filling
+from benchmarks.filtering import compare_filters
 from benchmarks.ingest import compare_ingest
 from benchmarks.results import RESULTS_FOLDER, Figure, describe_run, write_results
-from benchmarks.rooms import compare
+from benchmarks.searching import compare_searches
+from benchmarks.serving import LoadGeneratorMissing, compare_serving
+from benchmarks.sides import EdgeSide, HeadraceSide
+from benchmarks.sparse import compare_sparse, make_sparse_data
+from benchmarks.streaming import compare_streaming
+from benchmarks.zvec_side import has_zvec
 
 DEFAULT_POINT_COUNT = 100_000
+DEFAULT_TEXT_COUNT = 200_000
 DEFAULT_DIM = 128
-DEFAULT_QUERY_COUNT = 200
+DEFAULT_QUERY_COUNT = 400
+DEFAULT_CALL_COUNT = 100
+PARTS = ("synthetic", "text", "sparse", "ingest", "serving", "streaming")
+
+# Records and floats of each: the ratio that is aimed at.
+_STREAMS = {(50_000, 128): 0.5, (10_000, 1536): 0.6}
+
+# Of a file, say, which has no width of its own.
+_TABLE_WIDTH_MIN = 170
+
+Tell = Callable[[str], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure everything once, at one size."""
+    """Measure once; show a table and write the lines."""
     chosen = _parser().parse_args(arguments)
     console = Console()
-    run = describe_run(chosen.points, chosen.dim)
-    dataset = make_dataset(chosen.points, chosen.dim, chosen.queries)
+    console.width = max(console.width, _TABLE_WIDTH_MIN)
+    run = describe_run()
     chosen.disk.mkdir(parents=True, exist_ok=True)
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=chosen.disk) as folder:
-        figures = compare(dataset, Path(folder), console.print)
-        figures.append(compare_ingest(dataset, Path(folder)))
-    console.print(_table(figures))
+        for part in chosen.only:
+            figures += _measure(part, chosen, Path(folder) / part, console.print)
+    console.print(table_of(figures))
     for rival_name in dict.fromkeys(one.rival_name for one in figures):
         console.print(f"rival: {rival_name}")
     console.print(f"written to {write_results(chosen.results, run, figures)}", soft_wrap=True)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure Headrace beside Qdrant's own engine."
-    )
-    parser.add_argument("--points", type=int, default=DEFAULT_POINT_COUNT)
-    parser.add_argument("--dim", type=int, default=DEFAULT_DIM)
-    parser.add_argument("--queries", type=int, default=DEFAULT_QUERY_COUNT)
-    parser.add_argument("--results", type=Path, default=RESULTS_FOLDER, help="where lines go")
-    parser.add_argument(
-        "--disk",
-        type=Path,
-        default=Path("build"),
-        help="a folder on the disk to measure; what is written there is removed again",
-    )
-    return parser
-
-
-def _table(figures: Sequence[Figure]) -> Table:
-    table = Table("what", "ratio", "target", "headrace", "rival", "recall", "rival's")
+def table_of(figures: Sequence[Figure]) -> Table:
+    """The figures with a target, and those beside them, for a person."""
+    table = Table("what", "data", "ratio", "target", "headrace", "rival", "recall", "rival's")
     for one in figures:
         table.add_row(
             one.what,
-            f"{one.ratio:.2f}",
+            one.data,
+            f"{one.ratio:.2f}" if one.is_met else f"[red]{one.ratio:.2f}[/red]",
             "-" if one.target is None else f"{one.target:g}",
-            f"{one.headrace:,.0f} {one.unit}",
-            f"{one.rival:,.0f} {one.unit}",
+            f"{one.headrace:,.4g} {one.unit}",
+            f"{one.rival:,.4g} {one.unit}",
             *(
                 "-" if recall is None else f"{recall:.4f}"
                 for recall in (one.recall, one.rival_recall)
             ),
         )
     return table
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure Headrace beside its rivals."
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--points", type=int, default=DEFAULT_POINT_COUNT)
+    parser.add_argument("--dim", type=int, default=DEFAULT_DIM, help="of synthetic vectors")
+    parser.add_argument("--texts", type=int, default=DEFAULT_TEXT_COUNT)
+    parser.add_argument("--queries", type=int, default=DEFAULT_QUERY_COUNT)
+    parser.add_argument(
+        "--calls", type=int, default=DEFAULT_CALL_COUNT, help="of each figure with a filter"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS_FOLDER, help="where lines go")
+    parser.add_argument(
+        "--disk",
+        type=Path,
+        default=Path("build"),
+        help="a folder on the disk to measure; what is written there is removed again, "
+        "but for the embeddings of texts",
+    )
+    return parser
+
+
+def _measure(part: str, chosen: argparse.Namespace, folder: Path, tell: Tell) -> list[Figure]:
+    match part:
+        case "sparse":
+            sparse = make_sparse_data(chosen.points, chosen.queries)
+            return [compare_sparse(sparse, folder)]
+        case "ingest":
+            dataset = make_dataset(chosen.points, chosen.dim, 1)
+            return [compare_ingest(dataset, _described(dataset), folder)]
+        case "serving":
+            folder.mkdir()
+            dataset = make_dataset(chosen.points, chosen.dim, chosen.queries)
+            try:
+                return [compare_serving(dataset, _described(dataset), folder, tell)]
+            except LoadGeneratorMissing as error:
+                tell(f"serving: left out: {error}")
+                return []
+        case "streaming":
+            folder.mkdir()
+            return list(_stream(chosen, folder, tell))
+        case "text":
+            dataset = make_text_dataset(chosen.texts, chosen.queries, chosen.disk)
+        case _:
+            dataset = make_dataset(chosen.points, chosen.dim, chosen.queries)
+    return _measure_dense(dataset, folder, chosen.calls, tell)
+
+
+def _stream(chosen: argparse.Namespace, folder: Path, tell: Tell) -> Iterator[Figure]:
+    for (points, dim), target in _STREAMS.items():
+        dataset = make_dataset(min(points, chosen.points), dim, 1)
+        yield compare_streaming(dataset, _described(dataset), folder / str(dim), target, tell)
+
+
+def _measure_dense(dataset: Dataset, folder: Path, calls: int, tell: Tell) -> list[Figure]:
+    data = _described(dataset)
+    with (
+        closing(HeadraceSide(folder / "headrace", dataset.dim)) as ours,
+        closing(EdgeSide(folder / "edge", dataset.dim)) as theirs,
+    ):
+        figures = compare_filling(ours, theirs, dataset, data, tell)
+        figures += compare_searches(ours, theirs, dataset, data, tell)
+        if dataset.name == "text" and has_zvec():
+            our_index_s = figures[1].headrace
+            figures += compare_with_zvec(
+                ours, our_index_s, dataset, data, folder / "zvec", calls, tell
+            )
+        figures += compare_filters(ours, theirs, dataset, data, calls)
+        tell(f"{data}: measured")
+    return figures
+
+
+def _described(dataset: Dataset) -> str:
+    return f"{dataset.name} {len(dataset.vectors):,} x {dataset.dim}"

@@ -17,7 +17,7 @@ import qdrant_edge as edge
 
 from benchmarks.data import Dataset
 from benchmarks.results import Figure
-from benchmarks.stores import COLLECTION_NAME, EdgeStore, HeadraceStore
+from benchmarks.sides import COLLECTION, EdgeSide, HeadraceSide
 from headrace.model.operations import SourcePartition
 from headrace.sink.batch import KafkaRecord, decode_batch
 from headrace.sink.config import ConnectorConfig
@@ -33,21 +33,27 @@ _T = TypeVar("_T")
 _PARTITION = SourcePartition(_CONFIG.source, "bench", 0)
 
 
-def compare_ingest(dataset: Dataset, folder: Path) -> Figure:
+def compare_ingest(dataset: Dataset, data: str, folder: Path) -> Figure:
     """Take the same record values into both engines, in the sink's default batches.
 
     Args:
         dataset: its points become the records.
+        data: what the figure calls it.
         folder: an empty folder on the disk that is to be measured.
     """
-    dim = dataset.vectors.shape[1]
     values = make_record_values(dataset)
-    with HeadraceStore(folder / "headrace-ingest", dim) as headrace_store:
-        ours_s = ingest_headrace(headrace_store, values)
-        assert headrace_store.points_count() == len(values)
-    with EdgeStore(folder / "edge-ingest", dim) as edge_store:
-        theirs_s = ingest_edge(edge_store, values)
-        assert edge_store.points_count() == len(values)
+    ours = HeadraceSide(folder / "headrace-ingest", dataset.dim, indexes={})
+    try:
+        ours_s = ingest_headrace(ours, values)
+        assert ours.points_count() == len(values)
+    finally:
+        ours.close()
+    theirs = EdgeSide(folder / "edge-ingest", dataset.dim, indexes={})
+    try:
+        theirs_s = ingest_edge(theirs, values)
+        assert theirs.points_count() == len(values)
+    finally:
+        theirs.close()
     return Figure(
         what=f"record values to searchable points, JSON, {_CONFIG.batch.records_max} a batch, "
         "synced, without Kafka",
@@ -57,7 +63,8 @@ def compare_ingest(dataset: Dataset, folder: Path) -> Figure:
         unit="records/s",
         headrace=len(values) / ours_s,
         rival=len(values) / theirs_s,
-        rival_name=f"orjson and {EdgeStore.name}, not synced",
+        rival_name=f"orjson and {EdgeSide.name}, not synced",
+        data=data,
     )
 
 
@@ -66,7 +73,7 @@ def make_record_values(dataset: Dataset) -> list[bytes]:
     return [
         orjson.dumps(
             {
-                "collection_name": COLLECTION_NAME,
+                "collection_name": COLLECTION,
                 "id": point_id,
                 "vector": vector,
                 "payload": payload,
@@ -79,7 +86,7 @@ def make_record_values(dataset: Dataset) -> list[bytes]:
     ]
 
 
-def ingest_headrace(store: HeadraceStore, values: list[bytes]) -> float:
+def ingest_headrace(store: HeadraceSide, values: list[bytes]) -> float:
     """Seconds until all values are durable and searchable."""
     decoder = RecordDecoder(_CONFIG.value_converter, _CONFIG.key_converter)
     writer = BatchWriter(
@@ -100,7 +107,7 @@ def ingest_headrace(store: HeadraceStore, values: list[bytes]) -> float:
     return time.perf_counter() - started
 
 
-def ingest_edge(store: EdgeStore, values: list[bytes]) -> float:
+def ingest_edge(store: EdgeSide, values: list[bytes]) -> float:
     """Seconds until all values are searchable."""
     started = time.perf_counter()
     for batch in _batches(values):

@@ -20,13 +20,14 @@ class Figure(msgspec.Struct, frozen=True):
 
     Attributes:
         what: what was done.
-        ratio: Headrace against the rival, above 1 where Headrace is ahead.
+        ratio: Headrace against the rival; where `better` is "higher", above 1 means ahead.
         target: the ratio that is aimed at; None where none is set.
         better: which way the ratio improves.
         unit: of both raw figures.
         headrace: Headrace's raw figure.
         rival: the rival's raw figure.
         rival_name: the package and its version.
+        data: what it was done with, such as "synthetic 100,000 x 128".
         recall: Headrace's recall@10 against exact; None where nothing is searched.
         rival_recall: the rival's.
     """
@@ -39,8 +40,16 @@ class Figure(msgspec.Struct, frozen=True):
     headrace: float
     rival: float
     rival_name: str
+    data: str
     recall: float | None = None
     rival_recall: float | None = None
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the target, if there is one, is reached."""
+        if self.target is None:
+            return True
+        return self.ratio >= self.target if self.better == "higher" else self.ratio <= self.target
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -49,22 +58,17 @@ class Run(msgspec.Struct, frozen=True):
     Attributes:
         commit: of the code measured, with "+changes" if it was not committed.
         machine: processor, cores, memory and Python.
-        points: how many.
-        dim: of their vectors.
         started_at: UTC, ISO 8601.
     """
 
     commit: str
     machine: str
-    points: int
-    dim: int
     started_at: str
 
 
-def describe_run(point_count: int, dim: int) -> Run:
+def describe_run() -> Run:
     """This machine, this code, now."""
-    started_at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return Run(_commit(), _machine(), point_count, dim, started_at)
+    return Run(_commit(), _machine(), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
 def write_results(folder: Path, run: Run, figures: Sequence[Figure]) -> Path:
@@ -77,6 +81,14 @@ def write_results(folder: Path, run: Run, figures: Sequence[Figure]) -> Path:
     ]
     path.write_bytes(b"\n".join(lines) + b"\n")
     return path
+
+
+def read_results(path: Path) -> tuple[Run, list[Figure]]:
+    """The run and the figures of a file."""
+    lines = path.read_bytes().splitlines()
+    return msgspec.json.decode(lines[0], type=Run), [
+        msgspec.json.decode(line, type=Figure) for line in lines
+    ]
 
 
 def _commit() -> str:

@@ -12,26 +12,23 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from benchmarks.data import Dataset
+from benchmarks.recall import exact_scores, recall_of
 from benchmarks.results import Figure
-from benchmarks.rooms import SEARCH_LIMIT, exact_scores, recall_at
-from benchmarks.stores import COLLECTION_NAME, HeadraceStore
+from benchmarks.sides import COLLECTION, SEARCH_LIMIT, HeadraceSide
 
 CONNECTIONS = 8
 # The bare handler's graph is as wide as gives it the recall that Headrace's default has.
 BARE_EF = 128
-_UPSERT_BATCH_POINTS = 5_000
 _ROUNDS = 3
-_INDEXED_TIMEOUT_S = 600.0
 _REQUESTS_PER_S = re.compile(r"Requests/sec:\s+([\d.]+)")
 _FAILED = re.compile(r"Non-2xx|Socket errors")
 
@@ -51,12 +48,13 @@ class LoadGeneratorMissing(Exception):
 
 
 def compare_serving(
-    dataset: Dataset, folder: Path, tell: Callable[[str], None], seconds: int = 5
+    dataset: Dataset, data_name: str, folder: Path, tell: Callable[[str], None], seconds: int = 5
 ) -> Figure:
     """Requests a second of both servers.
 
     Args:
         dataset: what is stored and asked.
+        data_name: what the figure calls it.
         folder: an empty folder on the disk.
         tell: called with a line when a part is done.
         seconds: of each of the rounds, by server.
@@ -79,7 +77,7 @@ def compare_serving(
         theirs = stack.enter_context(
             _server("benchmarks.bare_server", str(vectors_file), str(BARE_EF))
         )
-        ours += f"/collections/{COLLECTION_NAME}/points/query"
+        ours += f"/collections/{COLLECTION}/points/query"
         theirs += "/query"
         recalls = [_recall(url, bodies, dataset) for url in (ours, theirs)]
         tell(f"serving: recall {recalls[0]:.4f}, bare {recalls[1]:.4f}")
@@ -97,6 +95,7 @@ def compare_serving(
         headrace=ours_per_s,
         rival=theirs_per_s,
         rival_name="bare uvicorn handler over FAISS HNSW",
+        data=data_name,
         recall=recalls[0],
         rival_recall=recalls[1],
     )
@@ -107,13 +106,9 @@ _ANY_PORTS = ("--http-port", "0", "--grpc-port", "0")
 
 def _fill(dataset: Dataset, data: Path) -> None:
     """Store all points and wait until they are indexed."""
-    with HeadraceStore(data, dataset.vectors.shape[1]) as store:
-        for start in range(0, len(dataset.vectors), _UPSERT_BATCH_POINTS):
-            batch = slice(start, start + _UPSERT_BATCH_POINTS)
-            store.upsert(dataset.ids[batch], dataset.vectors[batch], dataset.payloads[batch])
-        give_up_at = time.monotonic() + _INDEXED_TIMEOUT_S
-        while store.service.is_indexing(COLLECTION_NAME) and time.monotonic() < give_up_at:
-            time.sleep(0.1)
+    with closing(HeadraceSide(data, dataset.dim)) as side:
+        side.upsert_all(dataset)
+        side.wait_until_indexed()
 
 
 @contextmanager
@@ -146,7 +141,8 @@ def _write_script(folder: Path, bodies: Sequence[str]) -> Path:
 
 def _recall(url: str, bodies: Sequence[str], dataset: Dataset) -> float:
     found = [[point["id"] for point in _post(url, body)] for body in bodies]
-    return recall_at(SEARCH_LIMIT, found, exact_scores(dataset.vectors, dataset.queries))
+    scores = exact_scores(dataset.vectors, dataset.queries)
+    return recall_of(SEARCH_LIMIT, found, list(scores))
 
 
 def _post(url: str, body: str) -> list[dict[str, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -21,7 +21,7 @@ from confluent_kafka.cimpl import NewTopic
 from benchmarks.data import Dataset
 from benchmarks.ingest import make_record_values
 from benchmarks.results import Figure
-from benchmarks.stores import COLLECTION_NAME, HeadraceStore
+from benchmarks.sides import COLLECTION, HeadraceSide
 from headrace.demo.broker import CONSUMER_SETTINGS, PRODUCER_SETTINGS, TansuBroker
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.connector import Connector
@@ -35,12 +35,13 @@ _POLL_S = 0.002
 
 
 def compare_streaming(
-    dataset: Dataset, folder: Path, target: float, tell: Callable[[str], None]
+    dataset: Dataset, data: str, folder: Path, target: float, tell: Callable[[str], None]
 ) -> Figure:
     """Records a second from Kafka to durable, searchable points, and of the floor.
 
     Args:
         dataset: its points become the records.
+        data: what the figure calls it.
         folder: an empty folder on the disk that is to be measured.
         target: the ratio that is aimed at.
         tell: called with a line when a round is done.
@@ -52,12 +53,13 @@ def compare_streaming(
         produce(broker, values)
         for round_number in range(_ROUNDS):
             floor_s.append(consume_and_parse(broker, len(values)))
-            with HeadraceStore(folder / str(round_number), dataset.vectors.shape[1]) as store:
+            side = HeadraceSide(folder / str(round_number), dataset.dim, indexes={})
+            with closing(side) as store:
                 ours_s.append(stream_into(store, broker, f"bench-{round_number}", len(values)))
             tell(f"streaming: {ours_s[-1]:.2f} s, floor {floor_s[-1]:.2f} s")
     ratios = [floor / ours for floor, ours in zip(floor_s, ours_s, strict=True)]
     return Figure(
-        what=f"Kafka to searchable, {dataset.vectors.shape[1]} floats, JSON, in process, synced",
+        what=f"Kafka to searchable, {dataset.dim} floats, JSON, in process, synced",
         ratio=median(ratios),
         target=target,
         better="higher",
@@ -65,6 +67,7 @@ def compare_streaming(
         headrace=len(values) / median(ours_s),
         rival=len(values) / median(floor_s),
         rival_name="confluent-kafka and simdjson, nothing stored",
+        data=data,
     )
 
 
@@ -123,7 +126,7 @@ def consume_and_parse(broker: TansuBroker, count: int) -> float:
         consumer.close()
 
 
-def stream_into(store: HeadraceStore, broker: TansuBroker, name: str, count: int) -> float:
+def stream_into(store: HeadraceSide, broker: TansuBroker, name: str, count: int) -> float:
     """Seconds until all records are durable and searchable, from the first on."""
     with running_connector(store, broker, name) as connector:
         deadline = time.perf_counter() + _TIMEOUT_S
@@ -131,14 +134,14 @@ def stream_into(store: HeadraceStore, broker: TansuBroker, name: str, count: int
         while time.perf_counter() < deadline:
             if not started and connector.progress().records_read:
                 started = time.perf_counter()
-            if store.service.points_count(COLLECTION_NAME) >= count:
+            if store.service.points_count(COLLECTION) >= count:
                 return time.perf_counter() - started
             time.sleep(_POLL_S)
         raise RuntimeError(f"not all records came: {connector.status()}")
 
 
 @contextmanager
-def running_connector(store: HeadraceStore, broker: TansuBroker, name: str) -> Iterator[Connector]:
+def running_connector(store: HeadraceSide, broker: TansuBroker, name: str) -> Iterator[Connector]:
     """A connector from the topic into a store, with its defaults."""
     config = ConnectorConfig.from_mapping(
         {

@@ -15,7 +15,9 @@ from benchmarks.serving import LoadGeneratorMissing, compare_serving
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk, which is not installed")
 def test_both_servers_answer_searches_with_the_nearest_points(tmp_path: Path) -> None:
-    figure = compare_serving(make_dataset(1_500, 16, 10), tmp_path, lambda line: None, seconds=1)
+    figure = compare_serving(
+        make_dataset(1_500, 16, 10), "small", tmp_path, lambda line: None, seconds=1
+    )
     assert (figure.recall, figure.rival_recall) == (1.0, 1.0)
     assert figure.ratio == pytest.approx(figure.headrace / figure.rival)
 
@@ -25,7 +27,7 @@ def test_without_a_load_generator_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(LoadGeneratorMissing, match="apt-get install wrk"):
-        compare_serving(make_dataset(10, 4, 1), tmp_path, lambda line: None)
+        compare_serving(make_dataset(10, 4, 1), "small", tmp_path, lambda line: None)
 
 
 def test_the_bare_server_finds_the_point_that_is_asked_for() -> None:

@@ -10,6 +10,6 @@ from benchmarks.streaming import compare_streaming
 
 def test_all_records_of_a_broker_become_points(tmp_path: Path) -> None:
     told: list[str] = []
-    figure = compare_streaming(make_dataset(1_500, 16, 1), tmp_path, 0.5, told.append)
+    figure = compare_streaming(make_dataset(1_500, 16, 1), "small", tmp_path, 0.5, told.append)
     assert len(told) == 3
     assert figure.ratio > 0

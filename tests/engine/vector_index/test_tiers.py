@@ -26,7 +26,7 @@ def test_graph_is_extended_by_less_than_a_first_graph_needs() -> None:
 
 
 def test_graph_that_is_very_much_larger_is_not_copied_for_a_few_rows() -> None:
-    ranges = [RangeSize(1_000_000, 1_000_000), RangeSize(3000, 3000), RangeSize(1000, 1000)]
+    ranges = [RangeSize(4_000_000, 4_000_000), RangeSize(3000, 3000), RangeSize(1000, 1000)]
     plan = plan_build(ranges, 1000, ROWS_MIN, 0.2)
     assert plan is not None
     assert (plan.first, plan.end, plan.extends) == (1, 3, True)

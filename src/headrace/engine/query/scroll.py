@@ -17,7 +17,7 @@ from headrace.model.queries import OrderBy, Scroll
 from headrace.model.vectors import Rows
 
 # Finding and sorting so many rows costs less than walking for a page.
-_SORTED_ROWS_MAX = 1024
+_SORTED_ROWS_MAX = 4096
 
 # Before a step gets longer than this, all rows that pass are found instead.
 _STEPPED_ROWS_MAX = 65_536

@@ -49,6 +49,7 @@ class ByteCodes:
         self.step = step
         self.code_dim = -(-len(middle) // _GROUP) * _GROUP
         self._steps_per_unit = np.float32(1 / step)
+        self._offset = _CODE_MIDDLE - middle * self._steps_per_unit
 
     @classmethod
     def fit(cls, vectors: FloatMatrix, outside_share: float = 0.0) -> ByteCodes:
@@ -88,7 +89,8 @@ class ByteCodes:
             query: shape (dim,).
             is_forced: take what the box can hold of it.
         """
-        scaled = self._scaled(query)
+        scaled = query * self._steps_per_unit
+        scaled += self._offset
         codes = np.zeros(self.code_dim, dtype=np.float32)
         inside = codes[: len(query)]
         np.maximum(scaled, _CODE_LEAST, out=inside)

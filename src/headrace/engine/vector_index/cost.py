@@ -2,7 +2,7 @@
 
 The number of allowed rows is exact, so this is a comparison of two sums. The constants
 were fitted on one thread of an AMD EPYC with AVX-512, on 100,000 x 128 clustered synthetic
-vectors and 100,000 x 256 text embeddings; only their ratios matter.
+vectors and 200,000 x 256 text embeddings; only their ratios matter.
 """
 
 from __future__ import annotations
@@ -14,24 +14,21 @@ import msgspec
 
 from headrace.engine.vector_index.settings import IndexSettings
 
-# Finding and scoring a row: 36 ns with 128 components, 60 ns with 256. Once the rows no
-# longer fit the cache, a further one costs about twice that: 20,000 rows took 1.1 ms and
-# 2.5 ms, 50,000 rows 3.4 ms and 6.8 ms.
-_ROW_NS = 12.0
-_ROW_COMPONENT_NS = 0.19
-_CACHED_BYTES = 8 * 2**20
-_UNCACHED_FACTOR = 2.0
+# Scoring a row that a filter left: 50 to 60 ns with 128 components, 75 to 100 ns with 256,
+# where each filter leaves other rows, as most do; a third of it for the same rows again.
+_ROW_NS = 24.0
+_ROW_COMPONENT_NS = 0.23
 
-# Walking: 50 us, and for each candidate of the width 0.72 us with 128 components and 1.5 us
+# Walking: 30 us, and for each candidate of the width 0.75 us with 128 components and 1.6 us
 # with 256, where a node has 16 links.
-_WALK_NS = 50_000.0
+_WALK_NS = 30_000.0
 _WALK_COMPONENT_NS = 6.0
 _WALK_LINKS = 16
 
 # The walk meets allowed rows in proportion to their share, so it has to be wider as they
-# thin out. On the text embeddings 0.99 of the ten nearest took a width of 120 with all rows,
-# 180 with a half, 360 with a fifth and 620 with a tenth of them; the width that is walked by
-# default, 160, becomes 226, 358 and 506 by this, and below a tenth rows are scored alone.
+# thin out. For 0.99 of the ten nearest took, with all nodes, a half, a fifth, a tenth and a
+# twentieth of them, on 200,000 x 256 text embeddings 226, 226, 450, 650 and 830; on
+# 100,000 x 128 clustered vectors 24, 32, 48, 70 and 120.
 _WIDENING_EXPONENT = 0.5
 
 
@@ -85,9 +82,7 @@ def plan_range(
     ef = math.ceil(ef / max(share, 1 / max(1, node_count)) ** _WIDENING_EXPONENT)
     if settings.full_scan_kb is not None and cardinality * dim * 4 <= settings.full_scan_kb * 1024:
         return RangePlan(Strategy.EXACT, cardinality, share, ef, is_below_threshold=True)
-    row_ns = _ROW_NS + _ROW_COMPONENT_NS * dim
-    uncached = max(0, cardinality - _CACHED_BYTES // (4 * dim))
-    rows_ns = row_ns * (cardinality + (_UNCACHED_FACTOR - 1) * uncached)
+    rows_ns = (_ROW_NS + _ROW_COMPONENT_NS * dim) * cardinality
     walk_ns = _WALK_NS + ef * _WALK_COMPONENT_NS * dim * settings.m / _WALK_LINKS
     strategy = Strategy.EXACT if rows_ns <= walk_ns else Strategy.GRAPH
     return RangePlan(strategy, cardinality, share, ef)

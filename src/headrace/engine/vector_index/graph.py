@@ -16,6 +16,7 @@ come again from the vectors when nodes are added.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
@@ -33,7 +34,7 @@ from headrace.engine.vector_index.settings import (
     QueryEncoding,
 )
 from headrace.engine.vectors.row_set import RowSet
-from headrace.engine.vectors.untyped_faiss import faiss
+from headrace.engine.vectors.untyped_faiss import faiss, without_wrapper
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector
 
 # Nodes are added in steps of this many: a step lasts well under a second, and between
@@ -48,7 +49,11 @@ _EF_CONSTRUCT_FACTOR = 1.5
 _CODED_DIM_MAX = 2**15
 
 
-_pointer = faiss.swig_ptr
+_pointer = without_wrapper("swig_ptr")
+_search = without_wrapper("IndexHNSW_search")
+_set_width = without_wrapper("SearchParametersHNSW_efSearch_set")
+_set_bitmap = without_wrapper("IDSelectorBitmap_bitmap_set")
+_set_bitmap_length = without_wrapper("IDSelectorBitmap_n_set")
 
 
 class NodeKind(StrEnum):
@@ -180,12 +185,8 @@ class Graph:
         if allowed is None:
             parameters = _walk_parameters(max(ef, k))
         else:
-            packed = allowed.packed
-            parameters = faiss.SearchParametersHNSW()
-            parameters.efSearch = max(ef, k)
-            parameters.sel = faiss.IDSelectorBitmap(len(packed), _pointer(packed))
-        # FAISS's method itself: its Python wrapper takes longer than scoring a hundred rows.
-        self.index.search_c(1, _pointer(asked), k, _pointer(distances), _pointer(found), parameters)
+            parameters = _masked_walk.over(allowed.packed, max(ef, k))
+        _search(self.index, 1, _pointer(asked), k, _pointer(distances), _pointer(found), parameters)
         # What is missing stands behind what was found, as -1.
         return found if found[-1] >= 0 else found[found >= 0]
 
@@ -307,6 +308,34 @@ def extended(
     finally:
         faiss.omp_set_num_threads(before)
     return Graph(index, base.kind, base.codes, base.options)
+
+
+class _MaskedWalk(threading.local):
+    """How walks with a mask are done: for each thread the same objects of FAISS's.
+
+    Making them anew takes as long as scoring a hundred rows.
+    """
+
+    def __init__(self) -> None:
+        self._bits: NDArray[np.uint8] = np.zeros(1, dtype=np.uint8)
+        self._selector = faiss.IDSelectorBitmap(1, _pointer(self._bits))
+        self._parameters = faiss.SearchParametersHNSW(sel=self._selector)
+
+    def over(self, bits: NDArray[np.uint8], ef: int) -> Any:
+        """The parameters of the thread's next walk.
+
+        Args:
+            bits: the mask, the lowest bit of a byte first.
+            ef: the width.
+        """
+        self._bits = bits
+        _set_bitmap_length(self._selector, len(bits))
+        _set_bitmap(self._selector, _pointer(bits))
+        _set_width(self._parameters, ef)
+        return self._parameters
+
+
+_masked_walk = _MaskedWalk()
 
 
 @lru_cache(maxsize=64)

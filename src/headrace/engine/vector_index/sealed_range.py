@@ -22,14 +22,14 @@ from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import Distance, FloatVector, Mask, Rows
 
 # What is asked as `ef`, times this, is walked: then the same `ef` finds at least what it
-# finds in Qdrant. Text embeddings, 100,000 x 256, recall@10 at ef 64 / 100 / 128 / 256:
-# Qdrant 0.983 / 0.990 / 0.992 / 0.997; walks of 100 / 160 / 192 / 400 here 0.985 / 0.991 /
-# 0.993 / 0.996, in two thirds of the time.
-_WIDTH_FACTOR = 1.6
+# finds in Qdrant. 200,000 x 256 text embeddings, recall@10: Qdrant at ef 64 / 100 / 128
+# 0.971 / 0.983 / 0.990; walks of 100 / 160 / 226 here 0.980 / 0.987 / 0.992, each in less
+# than two thirds of the time.
+_WIDTH_FACTOR = 1.5
 
 # How many candidates of a coded graph are scored from the floats: k and half as many
-# more, at least this many more.
-_MORE_CANDIDATES_MIN = 30
+# more, at least this many more: on text embeddings, 15 candidates of ten find what 200 do.
+_MORE_CANDIDATES_MIN = 10
 
 # Of product and binary codes, which are coarser, so many are if a query does not say it.
 _COARSE_FACTOR = 4

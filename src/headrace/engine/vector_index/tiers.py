@@ -4,8 +4,8 @@ The first graph is built when there are `rows_min` vectors. From then on smaller
 worth it, since they are added to a copy of a graph: copying a node takes about 0.3 us,
 linking a new one about 100 us. So a range is extended by whatever follows it unless it is
 very much larger; only then the new rows become a range of their own, until they are enough.
-That keeps one large collection in one, two or three graphs, links each row once or twice,
-and leaves few rows to be scanned.
+That keeps a collection up to a million rows in one graph and a larger one in few, links each
+row once or twice, and leaves few rows to be scanned.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import msgspec
 
 # A range stays apart from what follows it while it has more than this many times its
-# vectors: copying then costs at most a fifth of linking.
-_TIER_RATIO = 64
+# vectors. Copying then costs about as much as linking; walking one more graph would cost
+# every search as much as the first.
+_TIER_RATIO = 512
 
 # Where there is a graph, this part of `rows_min` is enough to extend it: 10,000 kB of
 # vectors take 500 us to scan, an eighth of them about as long as walking the graph.

@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from headrace.model.vectors import Distance, FloatMatrix, FloatVector
+from headrace.model.vectors import Distance, FloatMatrix, FloatVector, Rows
 
 _NORM_SQUARED_MIN = float(np.finfo(np.float32).eps)
 _NORM_SQUARED_TOLERANCE = 1e-6
@@ -85,13 +85,14 @@ def normalised_query(query: FloatVector) -> FloatVector:
     return query if is_kept else query / np.float32(math.sqrt(norm_squared))
 
 
-def top_k(values: FloatVector, k: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def top_k(values: FloatVector, k: int) -> Rows:
     """Positions of the k largest values, largest first; ties by position."""
     negative = -values
     if len(values) <= max(k, _SORTED_VALUES_MAX):
-        return np.asarray(negative.argsort(kind="stable")[: max(k, 0)], dtype=np.int64)
+        return negative.argsort(kind="stable")[: max(k, 0)]
     if k <= 0:
         return np.empty(0, dtype=np.int64)
     nearest = negative.argpartition(k - 1)[:k]
     nearest.sort()
-    return np.asarray(nearest[negative[nearest].argsort(kind="stable")], dtype=np.int64)
+    best: Rows = nearest[negative[nearest].argsort(kind="stable")]
+    return best

@@ -14,13 +14,15 @@ import numpy as np
 
 from headrace.engine.vectors.distances import similarities
 from headrace.engine.vectors.elements import StoredMatrix, comparable
-from headrace.engine.vectors.untyped_faiss import faiss
+from headrace.engine.vectors.untyped_faiss import faiss, without_wrapper
 from headrace.model.vectors import Distance, FloatVector, Rows
 
-_pointer = faiss.swig_ptr
-_threads_max = faiss.omp_get_max_threads
-_inner_products_by_idx = faiss.fvec_inner_products_by_idx
-_l2sqr_by_idx = faiss.fvec_L2sqr_by_idx
+_pointer = without_wrapper("swig_ptr")
+_threads_max = without_wrapper("omp_get_max_threads")
+_set_threads = without_wrapper("omp_set_num_threads")
+_inner_products_by_idx = without_wrapper("fvec_inner_products_by_idx")
+_add_scaled = without_wrapper("fvec_madd")
+_l2sqr_by_idx = without_wrapper("fvec_L2sqr_by_idx")
 
 
 # Vectors of other types than float32 become so in pieces of about this many components,
@@ -55,7 +57,7 @@ def row_similarities_into(
     # The setting is the calling thread's own; whoever uses FAISS beside us keeps his.
     threads = _threads_max()
     if threads != 1:
-        faiss.omp_set_num_threads(1)
+        _set_threads(1)
     try:
         kernel(
             _pointer(out),
@@ -68,7 +70,7 @@ def row_similarities_into(
         )
     finally:
         if threads != 1:
-            faiss.omp_set_num_threads(threads)
+            _set_threads(threads)
     if not is_product:
         np.negative(out, out=out)
 
@@ -95,6 +97,18 @@ def all_similarities(query: FloatVector, vectors: StoredMatrix, distance: Distan
         len(vectors),
     )
     return out if is_product else np.negative(out, out=out)
+
+
+def add_scaled_into(values: FloatVector, factor: float, out: FloatVector) -> None:
+    """Add `factor` times some values to the first of `out`, in one pass.
+
+    Args:
+        values: shape (m,), float32, contiguous.
+        factor: what they are multiplied with.
+        out: shape (n,), n >= m, float32, contiguous.
+    """
+    pointer = _pointer(out)
+    _add_scaled(len(values), pointer, factor, _pointer(values), pointer)
 
 
 def _pieces(rows: int, dim: int) -> Iterator[slice]:
