@@ -289,7 +289,10 @@ class Source:
             self.commits_completed += 1
         else:
             logger.warning(
-                "offsets of %s were not committed: %s", _names(kafka_offsets), error.str()
+                "%s: offsets of %s are not committed yet: %s",
+                self._source,
+                _names(kafka_offsets),
+                error.str(),
             )
             self._save_again(kafka_offsets)
 
