@@ -253,37 +253,37 @@ def test_a_view_keeps_the_vectors_of_a_name_that_was_dropped(engine: Engine) -> 
     assert "a" not in collection.view.vector_names()
 
 
-def test_a_write_that_waited_while_its_name_became_another_is_refused(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_waited_while_its_name_became_another_is_refused(engine: Engine) -> None:
     collection = engine.collection("c")
     write(collection, create("a", DENSE))
     upsert = some_points(collection.config, range(3))
+    other = create("a", VectorParams(3, Distance.DOT))
     failures: list[BaseException] = []
 
-    def write_late() -> None:
+    def write_late(*operations: Operation) -> None:
         try:
-            write(collection, upsert)
+            write(collection, *operations)
         except BaseException as error:
             failures.append(error)
 
-    writers = [threading.Thread(target=write_late)]
+    writers = [
+        threading.Thread(target=write_late, args=operations)
+        for operations in ((upsert,), (DropVectorName("a"), other))
+    ]
+    # Both are checked against the old name and wait; then the change goes first.
     with collection._write_lock:
-        writers[0].start()
-        for _ in range(1000):
-            with collection._queue_lock:
-                if collection._queue:
-                    break
-            threading.Event().wait(0.005)
-        # What was queued before it goes first: put the change in front.
+        for waiting, writer in enumerate(writers, start=1):
+            writer.start()
+            for _ in range(1000):
+                with collection._queue_lock:
+                    if len(collection._queue) == waiting:
+                        break
+                threading.Event().wait(0.005)
         with collection._queue_lock:
-            waiting, collection._queue = collection._queue, []
-    other = VectorParams(3, Distance.DOT)
-    write(collection, DropVectorName("a"), create("a", other))
-    with collection._queue_lock:
-        collection._queue += waiting
-    write(collection, DropVectorName("nothing"))
-    writers[0].join(10)
+            assert len(collection._queue) == 2
+            collection._queue.reverse()
+    for writer in writers:
+        writer.join(10)
     assert [type(error) for error in failures] == [WrongVectorDimension]
     assert collection.points_count() == 0
 
