@@ -1,7 +1,8 @@
 """How is a request shown to who looks for what made it slow?
 
 As the caller sent it, but for what is long: numbers in a row are counted, texts and lists are
-cut. Only requests about points are shown, whose bodies hold no keys.
+cut. Only requests about points are shown; the one place where they may hold a key, the options
+of a model, shows the names of its members alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ _ELEMENTS_MAX = 32
 _TEXT_CHARS_MAX = 256
 
 _CUT = "..."
+
+# What a model is told may be a key to it.
+_MODEL_OPTIONS = "options"
 
 
 def body_shape(body: bytes) -> Any:
@@ -43,6 +47,16 @@ def shortened(value: Any) -> Any:
         return shown if len(value) <= _ELEMENTS_MAX else [*shown, f"<{len(value)} in all>"]
     if isinstance(value, dict):
         members = list(value.items())[:_ELEMENTS_MAX]
-        shown_members = {name[:_TEXT_CHARS_MAX]: shortened(one) for name, one in members}
+        shown_members = {
+            name[:_TEXT_CHARS_MAX]: (_hidden(one) if name == _MODEL_OPTIONS else shortened(one))
+            for name, one in members
+        }
         return shown_members if len(value) <= _ELEMENTS_MAX else {**shown_members, _CUT: len(value)}
     return value
+
+
+def _hidden(options: Any) -> Any:
+    """The names of the options alone."""
+    if not isinstance(options, dict):
+        return _CUT
+    return {name[:_TEXT_CHARS_MAX]: _CUT for name in list(options)[:_ELEMENTS_MAX]}

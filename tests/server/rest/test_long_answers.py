@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,9 @@ from headrace.engine.query.records import read_records
 from headrace.model.operations import DeletePoints, PointSelector
 from headrace.model.points import Record
 from headrace.model.queries import ALL_VECTORS, WHOLE_PAYLOAD, Scroll
+from headrace.server.rest import endpoint, sending
 from headrace.server.rest.answers import PIECE_POINTS, WHOLE_POINTS_MAX
+from headrace.server.rest.sending import Answer
 from tests.server.rest.rest_server import Rest
 
 POINTS = 2 * WHOLE_POINTS_MAX + 7
@@ -147,3 +150,22 @@ def test_who_leaves_gets_no_further_pieces_made(
         before = made
         time.sleep(0.2)
     assert 0 < made < pieces_max
+
+
+@pytest.mark.parametrize("chars", [20_000, 200_000])
+def test_only_what_is_soon_compressed_is_compressed_on_the_event_loop(
+    rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch, chars: int
+) -> None:
+    threads: list[str] = []
+
+    def gzipped(answer: Answer) -> Answer:
+        threads.append(threading.current_thread().name)
+        return sending.gzipped(answer)
+
+    monkeypatch.setattr(endpoint, "gzipped", gzipped)
+    point = {"id": 1, "vector": [1, 1, 1, 1], "payload": {"text": "a b" * (chars // 3)}}
+    rest.result("PUT", f"/collections/{collection}/points?wait=true", {"points": [point]})
+    got = rest.result("GET", f"/collections/{collection}/points/1")
+    assert got["payload"] == point["payload"]
+    name = threads[-1]
+    assert name.startswith("AnyIO worker") == (chars > endpoint.IN_PLACE_GZIP_BYTES_MAX)
