@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import cast
 
@@ -10,6 +11,8 @@ import pytest
 
 from headrace.model.errors import Unavailable
 from headrace.model.operations import SourcePartition
+from headrace.service.embedding_models import guarded, guarded_batch
+from headrace.service.inference import register_model
 from headrace.sink.batch import KafkaRecord
 from headrace.sink.config import BatchLimits, ConnectorConfig, RetryLimits
 from headrace.sink.progress import TaskCounters, total_progress
@@ -61,8 +64,9 @@ class StubSource:
 
 
 @contextmanager
-def task_with(target: MemoryTarget, source: StubSource) -> Iterator[SinkTask]:
+def task_with(target: MemoryTarget, source: StubSource, **more: str) -> Iterator[SinkTask]:
     settings = {"name": "test", "topics": "topic", "bootstrap.servers": "unused"}
+    settings |= {name.replace("__", "."): text for name, text in more.items()}
     config = ConnectorConfig.from_mapping(settings | {"retry.backoff.max.ms": "20"})
     task = SinkTask(config, target, 0)
     task._source = cast(Source, source)
@@ -111,6 +115,42 @@ def test_a_flush_writes_all_that_was_read() -> None:
         task._flush()
     assert set(target.collections["c"]) == {1, 2}
     assert source.durable == {PARTITION: 2}
+
+
+def test_a_flush_waits_for_a_slow_model_no_longer_than_it_may_and_the_rest_comes_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("headrace.sink.task._FLUSH_TIMEOUT_S", 0.0)
+    texts: list[str] = []
+
+    def model(some: Sequence[str], options: object, as_query: bool) -> list[list[float]]:
+        texts.extend(some)
+        return [[float(len(one)), 0.0] for one in some]
+
+    register_model(
+        "test/slow",
+        guarded("test/slow", lambda text, *others: model([text], *others)[0]),
+        guarded_batch("test/slow", model),
+    )
+    target = MemoryTarget(c=2)
+    source = StubSource(
+        kafka_records(*(envelope(number) for number in range(200))),
+        kafka_records(envelope(200), first_offset=200),
+    )
+    embedding = {"vector__from__text": "text", "vector__from__text__model": "test/slow"}
+    with task_with(target, source, **embedding) as task:
+        task._flush()
+        assert 0 < len(texts) < 200
+        assert "handed partitions over before all was written" in caplog.text
+        turn_until(task, source, lambda: source.durable == {PARTITION: 201})
+    assert set(target.collections["c"]) == set(range(201))
+    assert len(texts) == 201
+
+
+def envelope(point_id: int) -> bytes:
+    return json.dumps(
+        {"collection_name": "c", "id": point_id, "payload": {"text": "words"}}
+    ).encode()
 
 
 @pytest.fixture

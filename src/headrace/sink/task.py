@@ -242,14 +242,21 @@ class SinkTask:
                     return
                 batch = self._decoding = self._decoded(kafka_records)
                 batch.decode_rest()
-                while self._embedder.embed_some(batch):
-                    pass
+                if not self._embed_until(batch, deadline):
+                    break
                 self._decoding = None
                 lanes.submit(batch)
             # What stays in hand and stays ours is written later.
             logger.warning("%s: handed partitions over before all was written", self._name)
         except Exception:
             logger.warning("%s: handed partitions over unflushed", self._name, exc_info=True)
+
+    def _embed_until(self, batch: Batch, deadline: float) -> bool:
+        """Embed a batch without polling; False if a slow model has not done it in time."""
+        while self._embedder.embed_some(batch):
+            if time.monotonic() >= deadline:
+                return False
+        return True
 
     def _drop(self, partitions: Collection[SourcePartition]) -> None:
         if self._decoding is not None:

@@ -6,13 +6,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from starlette.testclient import TestClient
 
+from headrace.model.errors import Unavailable
 from headrace.service.service import Service
-from headrace.sink.worker.compacted_topic import CompactedTopic
+from headrace.sink.client_settings import ClientSettings
+from headrace.sink.worker.compacted_topic import (
+    CompactedTopic,
+    UnusableTopic,
+    _wait_for_leader,
+)
 from headrace.sink.worker.rest import create_worker_app
 from headrace.sink.worker.shared import SharedConnectors
-from headrace.sink.worker.shared_records import ConfigChange, records_of
+from headrace.sink.worker.shared_records import STATUS, Change, ConfigChange, RemoteTask, records_of
 from headrace.sink.worker.store import ConnectorStore
 from headrace.sink.worker.worker import Worker
 from tests.sink.mock_kafka import MockKafka
@@ -205,3 +212,69 @@ def test_static_members_of_two_workers_have_different_names(
     one, two = make("one:1"), make("two:2")
     post(one, group__instance__id="me", tasks__max="2")
     wait_until(lambda: task_states(one, "a") == ["RUNNING"] * 4 == task_states(two, "a"))
+
+
+def test_settings_that_librdkafka_refuses_are_told_as_what_is_wrong_with_the_topic() -> None:
+    wrong: ClientSettings = {"bootstrap.servers": "127.0.0.1:1", "security.protocol": "nonsense"}
+    topic = CompactedTopic(TOPIC, wrong, 1, 1)
+    with pytest.raises(UnusableTopic, match=r"security\.protocol.*Mend the worker's file"):
+        topic.ensure()
+    with pytest.raises(UnusableTopic, match=r"security\.protocol.*Mend the worker's file"):
+        topic.follow(lambda *_: None, lambda: None, lambda: False)
+
+
+def test_a_broker_that_goes_away_once_it_made_the_topic_is_tried_again() -> None:
+    class GoneAdmin:
+        def list_topics(self, **_: object) -> None:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    with pytest.raises(Unavailable, match="No Kafka broker answers"):
+        _wait_for_leader(GoneAdmin(), TOPIC)  # type: ignore[arg-type]
+
+
+class FaultyHost:
+    """A host in which each call fails unexpectedly, the first time."""
+
+    worker_id = "faulty:1"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def load(self, wanted: object) -> None:
+        self._fail_once("load")
+
+    def apply(self, change: Change, wanted_state: object) -> None:
+        self._fail_once("apply")
+
+    def own_tasks(self) -> dict[str, list[RemoteTask]]:
+        self._fail_once("own_tasks")
+        return {}
+
+    def _fail_once(self, call: str) -> None:
+        self.calls.append(call)
+        if self.calls.count(call) == 1:
+            raise RuntimeError(f"no {call} this time")
+
+
+def test_the_threads_outlive_whatever_goes_wrong_and_go_on(
+    kafka: MockKafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("headrace.sink.worker.compacted_topic._DESCRIBE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("headrace.sink.worker.shared._RETRY_S", 0.05)
+    monkeypatch.setattr("headrace.sink.worker.shared._LOOK_INTERVAL_S", 0.05)
+    kafka.create_topic(TOPIC)
+    host = FaultyHost()
+    shared = SharedConnectors(topic_of(kafka))
+    shared.start(host)
+    try:
+        wait_until(lambda: shared.is_read)
+        for size in ("11", "12"):
+            shared.keep(ConfigChange("a", config_of("a", **{"batch.size": size})))
+        assert host.calls.count("load") == 2 == host.calls.count("apply")
+        wait_until(lambda: host.calls.count("own_tasks") > 1)
+        told = (STATUS + host.worker_id).encode()
+        wait_until(lambda: told in [one.key() for one in kafka.read(TOPIC)])
+    finally:
+        shared.stop(STOP_TIMEOUT_S)
+    for call in ("load", "apply", "own_tasks"):
+        assert f"no {call} this time" in caplog.text

@@ -79,9 +79,13 @@ class CompactedTopic:
 
         Raises:
             Unavailable: Kafka does not answer; try again.
-            UnusableTopic: it is not compacted, has other partitions, or cannot be made.
+            UnusableTopic: it is not compacted, has other partitions, or cannot be made; or the
+                settings of the connection are wrong.
         """
-        admin = AdminClient(dict(self._settings), logger=logger)
+        try:
+            admin = AdminClient(dict(self._settings), logger=logger)
+        except KafkaException as error:
+            raise self._unusable_settings(error) from None
         try:
             found = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics.get(self.name)
         except KafkaException as error:
@@ -150,8 +154,12 @@ class CompactedTopic:
 
         Raises:
             Unavailable: Kafka does not answer; begin again.
+            UnusableTopic: the settings of the connection are wrong.
         """
-        consumer = Consumer(self._consumer_settings(), logger=logger)
+        try:
+            consumer = Consumer(self._consumer_settings(), logger=logger)
+        except KafkaException as error:
+            raise self._unusable_settings(error) from None
         try:
             self._read(consumer, on_record, on_end, is_stopping)
         except KafkaException as error:
@@ -234,6 +242,12 @@ class CompactedTopic:
                 "documents: it must be compact"
             )
 
+    def _unusable_settings(self, error: KafkaException) -> UnusableTopic:
+        return UnusableTopic(
+            f"The topic '{self.name}' cannot be reached with these settings: {_text(error)}. "
+            "Mend the worker's file, or what it names"
+        )
+
     def _producer_settings(self) -> ClientSettings:
         return {
             **self._settings,
@@ -257,10 +271,17 @@ class CompactedTopic:
 
 
 def _wait_for_leader(admin: AdminClient, name: str) -> None:
-    """A topic that was just made is not known everywhere at once."""
+    """A topic that was just made is not known everywhere at once.
+
+    Raises:
+        Unavailable: Kafka does not answer; try again.
+    """
     deadline = time.monotonic() + _REQUEST_TIMEOUT_S
     while time.monotonic() < deadline:
-        found = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics.get(name)
+        try:
+            found = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics.get(name)
+        except KafkaException as error:
+            raise Unavailable(f"No Kafka broker answers: {_text(error)}") from None
         if found is not None and found.error is None and found.partitions:
             return
         time.sleep(0.05)

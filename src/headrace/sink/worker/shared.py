@@ -209,10 +209,16 @@ class SharedConnectors:
                     topic.name,
                     error.message,
                 )
-                # What is read again is folded anew.
-                self._stopping.wait(_RETRY_S)
-                if topic is self._configs:
-                    self._folded, self._is_read = _Folded(), False
+            except Exception as error:
+                # This thread ends with the worker alone: without it no change is acted on.
+                self._trouble = f"unexpected: {error}"
+                logger.exception("unexpected: topic %s is read again", topic.name)
+            else:
+                return
+            self._stopping.wait(_RETRY_S)
+            # What is read again is folded anew.
+            if topic is self._configs:
+                self._folded, self._is_read = _Folded(), False
 
     def _take(self, key: str, value: bytes | None, timestamp_ms: int) -> None:
         if key.startswith(STATUS):
@@ -244,6 +250,9 @@ class SharedConnectors:
             self._host.apply(change, wanted_state)
         except HeadraceError as error:
             logger.error("connector %s: %s", change.name, error.message)
+        except Exception:
+            # Other connectors' changes are acted on all the same.
+            logger.exception("connector %s: unexpected, a change is passed over", change.name)
 
     def _note_end(self) -> None:
         assert self._host is not None
@@ -275,13 +284,17 @@ class SharedConnectors:
         while not self._stopping.wait(_LOOK_INTERVAL_S):
             if not self._is_read or self._host is None:
                 continue
-            status = WorkerStatus(self._host.own_tasks())
-            if status == told and time.monotonic() < next_at:
-                continue
             try:
+                status = WorkerStatus(self._host.own_tasks())
+                if status == told and time.monotonic() < next_at:
+                    continue
                 record = (STATUS + self._host.worker_id, msgspec.json.encode(status))
                 self._statuses.append([record])
             except HeadraceError as error:
                 logger.warning("the other workers do not hear of this one: %s", error.message)
+                continue
+            except Exception:
+                logger.exception("unexpected: the other workers do not hear of this one")
+                self._stopping.wait(_RETRY_S)
                 continue
             told, next_at = status, time.monotonic() + _TELL_INTERVAL_S
