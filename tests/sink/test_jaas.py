@@ -28,6 +28,12 @@ KEY = "consumer.override.sasl.jaas.config"
             'a"b\\c',
         ),
         ("PlainLoginModule required username=me password=word;", "me", "word"),
+        (
+            """PlainLoginModule required username='alice' password='it\\'s "so" = x;';""",
+            "alice",
+            """it's "so" = x;""",
+        ),
+        ("PlainLoginModule required username='' password=\"o'clock\";", "", "o'clock"),
     ],
 )
 def test_user_and_password_are_found(text: str, user: str, password: str) -> None:
@@ -41,6 +47,8 @@ def test_user_and_password_are_found(text: str, user: str, password: str) -> Non
         "com.sun.security.auth.module.JndiLoginModule required user.provider.url=ldap://x;",
         "PlainLoginModule optional username=me password=opensesame;",
         'PlainLoginModule required username="me";',
+        "PlainLoginModule required username=me password='opensesame;",
+        "PlainLoginModule required username=me password=opensesame'x';",
     ],
 )
 def test_what_is_not_understood_is_refused_and_not_shown(text: str) -> None:

@@ -23,6 +23,7 @@ from headrace.sink.config import ConnectorConfig
 from headrace.sink.decode import RecordDecoder
 from headrace.sink.errors import TaskFailed
 from headrace.sink.lanes import Lanes
+from headrace.sink.partition_locks import stripe_of
 from headrace.sink.progress import TaskCounters
 from headrace.sink.writer import BatchWriter
 from tests.sink.memory_target import MemoryTarget
@@ -206,6 +207,55 @@ def test_a_later_batch_does_not_count_before_an_earlier_one() -> None:
         may_go_on.set()
         rig.finish()
         assert rig.durable == [{PARTITION: 1}, {PARTITION: 49}]
+
+
+def test_what_is_written_behind_a_stuck_request_takes_no_memory_however_much_it_is() -> None:
+    lane_of = {number: stripe_of("c", number) % 4 for number in range(200)}
+    stuck_id = next(number for number, lane in lane_of.items() if lane != 0)
+    others = [number for number, lane in lane_of.items() if lane != lane_of[stuck_id]]
+    may_go_on = threading.Event()
+
+    def hold_one(points: Sequence[PointStruct]) -> None:
+        if any(point.id == stuck_id for point in points):
+            may_go_on.wait(PATIENCE_S)
+
+    with lanes(4) as rig:
+        rig.target.during_write = hold_one
+        rig.write(kafka_records(value(stuck_id)))
+        end = 1
+        for _ in range(30):
+            rig.write(kafka_records(*(value(n) for n in others), first_offset=end))
+            end += len(others)
+        wait_until(lambda: not rig.lanes.is_full)
+        assert rig.durable == [] == rig.lanes.take_written()
+        held = [batch for batch, _ in rig.lanes._in_hand]
+        assert [sum(map(len, batch.entries.values())) for batch in held] == [1, 0]
+        rig.lanes.drop({OTHER_PARTITION})
+        may_go_on.set()
+        rig.finish()
+        assert rig.durable == [{PARTITION: 1}, {PARTITION: end}]
+    assert set(rig.target.collections["c"]) == {stuck_id, *others}
+
+
+def test_a_written_piece_keeps_none_of_those_that_it_waited_for() -> None:
+    may_go_on = threading.Semaphore(0)
+
+    def wait_to_go_on(_points: object) -> None:
+        may_go_on.acquire(timeout=PATIENCE_S)
+
+    with lanes(4) as rig:
+        rig.target.during_write = wait_to_go_on
+        for number in range(8):
+            # Each is a barrier for the next.
+            rig.write(kafka_records(operation("delete", [1, 2]), first_offset=number))
+            if number:
+                may_go_on.release()
+        chain, depth = rig.lanes._lanes[0].pieces[-1].after, 0
+        while chain:
+            chain, depth = chain[0].after, depth + 1
+        assert depth <= 2
+        may_go_on.release()
+        rig.finish()
 
 
 def test_lost_partitions_are_forgotten_in_every_lane_and_the_rest_lands() -> None:

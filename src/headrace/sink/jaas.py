@@ -12,7 +12,9 @@ from headrace.sink.errors import ConfigError
 
 JAAS: Final = "sasl.jaas.config"
 _ENTRY: Final = re.compile(r"\s*(\S+)\s+required\b(.*?);?\s*", re.DOTALL)
-_OPTION: Final = re.compile(r'\s*([\w.]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|(\S+))')
+_OPTION: Final = re.compile(
+    r"""\s*([\w.]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^\s'"]+)(?=\s|$))"""
+)
 _MODULES: Final = ("PlainLoginModule", "ScramLoginModule")
 
 
@@ -35,8 +37,8 @@ def jaas_settings(key: str, text: str) -> dict[str, str]:
             "librdkafka's settings, such as sasl.oauthbearer.*",
         )
     options = {
-        name: re.sub(r"\\(.)", r"\1", quoted) if quoted else bare
-        for name, quoted, bare in _OPTION.findall(entry.group(2))
+        name: bare or re.sub(r"\\(.)", r"\1", double or single)
+        for name, double, single, bare in _OPTION.findall(entry.group(2))
     }
     if "username" not in options or "password" not in options:
         raise ConfigError(key, "names no username and password")

@@ -95,6 +95,7 @@ class Lanes:
         self._counters = counters
         self._is_interrupted = is_interrupted
         self._changed = threading.Condition()
+        # In the order of submission; one that is written has no pieces and no entries.
         self._in_hand: deque[tuple[Batch, list[_Piece]]] = deque()
         self._lanes = [_Lane() for _ in range(count)]
         self._barrier: _Piece | None = None
@@ -136,7 +137,7 @@ class Lanes:
         """The first offsets after those batches that are written now, oldest first."""
         written = []
         with self._changed:
-            while self._in_hand and all(one.is_written for one in self._in_hand[0][1]):
+            while self._in_hand and not self._in_hand[0][1]:
                 batch, _ = self._in_hand.popleft()
                 written.append(batch.next_offsets)
             if written:
@@ -156,7 +157,7 @@ class Lanes:
         """Wait until all is written, or the target takes nothing; False if not all is."""
         with self._changed:
             self._changed.wait_for(self._is_at_rest, timeout_s)
-            return all(one.is_written for _, pieces in self._in_hand for one in pieces)
+            return not any(pieces for _, pieces in self._in_hand)
 
     def drop(self, partitions: Collection[SourcePartition]) -> None:
         """Forget the records of partitions that somebody else reads now.
@@ -308,11 +309,31 @@ class Lanes:
     def _note_written(self, lane: _Lane, piece: _Piece) -> None:
         with self._changed:
             piece.is_written = True
+            # Those before it would be kept by it, and by them those before them, and so on.
+            piece.after = ()
+            self._let_go_of_written()
             lane.doing = _Doing.NOTHING
             lane.pieces.popleft()
             if lane.last is piece:
                 lane.last = None
             self._changed.notify_all()
+
+    def _let_go_of_written(self) -> None:
+        """Keep of written batches only how far they reach.
+
+        Behind one that a lane is stuck with there may be any number of them.
+        """
+        kept: deque[tuple[Batch, list[_Piece]]] = deque()
+        is_behind = False
+        for batch, pieces in self._in_hand:
+            if not all(one.is_written for one in pieces):
+                is_behind = True
+                kept.append((batch, pieces))
+            elif is_behind and not kept[-1][1]:
+                kept[-1][0].next_offsets.update(batch.next_offsets)
+            else:
+                kept.append((Batch(next_offsets=batch.next_offsets), []))
+        self._in_hand = kept
 
     def _end(self, lane: _Lane, piece: _Piece, failure: Exception | None) -> None:
         """The lane goes no further, and neither does what comes after this batch."""
@@ -329,8 +350,8 @@ class Lanes:
 
     def _is_full(self) -> bool:
         is_waiting = any(one.doing is _Doing.WAITING for one in self._lanes)
-        written = [all(one.is_written for one in pieces) for _, pieces in self._in_hand]
-        return is_waiting or written.count(False) >= _BATCHES_IN_HAND_MAX
+        unwritten = [batch for batch, pieces in self._in_hand if pieces]
+        return is_waiting or len(unwritten) >= _BATCHES_IN_HAND_MAX
 
     def _is_at_rest(self) -> bool:
         if any(one.doing is _Doing.WRITING for one in self._lanes):
