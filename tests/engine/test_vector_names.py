@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -253,24 +254,19 @@ def test_a_view_keeps_the_vectors_of_a_name_that_was_dropped(engine: Engine) -> 
     assert "a" not in collection.view.vector_names()
 
 
-def test_a_write_that_waited_while_its_name_became_another_is_refused(engine: Engine) -> None:
-    collection = engine.collection("c")
-    write(collection, create("a", DENSE))
-    upsert = some_points(collection.config, range(3))
-    other = create("a", VectorParams(3, Distance.DOT))
+def write_behind(
+    collection: Collection, first: Sequence[Operation], late: Sequence[Operation]
+) -> list[BaseException]:
+    """Queue a write, then a change that goes before it; returns what failed."""
     failures: list[BaseException] = []
 
-    def write_late(*operations: Operation) -> None:
+    def write_waiting(operations: Sequence[Operation]) -> None:
         try:
             write(collection, *operations)
         except BaseException as error:
             failures.append(error)
 
-    writers = [
-        threading.Thread(target=write_late, args=operations)
-        for operations in ((upsert,), (DropVectorName("a"), other))
-    ]
-    # Both are checked against the old name and wait; then the change goes first.
+    writers = [threading.Thread(target=write_waiting, args=(one,)) for one in (late, first)]
     with collection._write_lock:
         for waiting, writer in enumerate(writers, start=1):
             writer.start()
@@ -284,8 +280,29 @@ def test_a_write_that_waited_while_its_name_became_another_is_refused(engine: En
             collection._queue.reverse()
     for writer in writers:
         writer.join(10)
+    return failures
+
+
+def test_a_write_that_waited_while_its_name_became_another_is_refused(engine: Engine) -> None:
+    collection = engine.collection("c")
+    write(collection, create("a", DENSE))
+    upsert = some_points(collection.config, range(3))
+    other = create("a", VectorParams(3, Distance.DOT))
+    failures = write_behind(collection, [DropVectorName("a"), other], [upsert])
     assert [type(error) for error in failures] == [WrongVectorDimension]
     assert collection.points_count() == 0
+
+
+def test_a_write_that_waited_is_prepared_for_the_new_name_from_what_was_given(
+    engine: Engine,
+) -> None:
+    collection = engine.collection("c")
+    write(collection, create("a", VectorParams(2, Distance.COSINE)))
+    given = [PointStruct(1, {"a": np.array([30, 40], np.float32)}, b"{}")]
+    upsert = build_upsert(given, collection.config)
+    other = create("a", VectorParams(2, Distance.DOT))
+    assert write_behind(collection, [DropVectorName("a"), other], [upsert]) == []
+    assert stored(collection) == {1: {"a": [30.0, 40.0]}}
 
 
 def test_a_batch_sees_the_names_that_it_makes_and_is_taken_back_whole(engine: Engine) -> None:

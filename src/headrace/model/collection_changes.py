@@ -136,10 +136,15 @@ def _changed_sparse_vectors(
         params = changed.get(name)
         if params is None:
             raise UnknownVectorName(name)
-        changed[name] = SparseVectorParams(
+        changed[name] = made = SparseVectorParams(
             index=_merged(params.index, change.index),
             modifier=params.modifier if change.modifier is None else change.modifier,
         )
+        if made.datatype is not params.datatype:
+            raise WrongInput(
+                f"The datatype of sparse vector `{name}` cannot be changed; its weights are "
+                "posted in it. Make another vector name with the datatype that you want"
+            )
     return changed
 
 

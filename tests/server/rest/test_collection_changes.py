@@ -48,6 +48,13 @@ def test_the_modifier_of_a_sparse_vector_can_change(
     name = new_collection(sparse_vectors={"s": {}})
     rest.result("PATCH", f"/collections/{name}", {"sparse_vectors": {"s": {"modifier": "idf"}}})
     assert config(rest, name)["params"]["sparse_vectors"] == {"s": {"modifier": "idf"}}
+    status, text = rest.error(
+        "PATCH",
+        f"/collections/{name}",
+        {"sparse_vectors": {"s": {"index": {"datatype": "uint8"}}}},
+    )
+    assert status == 400
+    assert text.startswith("Wrong input: The datatype of sparse vector `s` cannot be changed")
 
 
 @pytest.mark.parametrize(

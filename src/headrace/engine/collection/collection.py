@@ -113,17 +113,30 @@ class PinnedCheckpoint(NamedTuple):
 
 
 class _Ticket:
-    """One writer's batch in the queue, and how it ended."""
+    """One writer's batch in the queue, and how it ended.
 
-    __slots__ = ("batch", "body", "config", "done", "error", "seq_no")
+    Attributes:
+        given: the batch as it came; prepared again if the configuration changes meanwhile.
+        config: what `batch` and `body` were prepared for.
+    """
 
-    def __init__(self, batch: WriteBatch, body: bytes, config: CollectionConfig) -> None:
-        self.batch = batch
-        self.body = body
-        self.config = config
+    __slots__ = ("batch", "body", "config", "done", "error", "given", "seq_no")
+
+    def __init__(self, given: WriteBatch, config: CollectionConfig) -> None:
+        self.given = given
+        self.prepare(config)
         self.seq_no = 0
         self.error: BaseException | None = None
         self.done = False
+
+    def prepare(self, config: CollectionConfig) -> None:
+        """Check and bring the batch into the form in which it is logged.
+
+        Raises: as `prepare_batch`.
+        """
+        self.config = config
+        self.batch = prepare_batch(self.given, config)
+        self.body = encode_write_batch(self.batch)
 
 
 class Collection:
@@ -214,9 +227,7 @@ class Collection:
             NoSpace, StorageFailed: the log could not be written; nothing was applied.
             Unavailable: the collection is closed.
         """
-        config = self.config
-        prepared = prepare_batch(batch, config)
-        ticket = _Ticket(prepared, encode_write_batch(prepared), config)
+        ticket = _Ticket(batch, self.config)
         with self._queue_lock:
             self._queue.append(ticket)
         try:
@@ -298,8 +309,7 @@ class Collection:
         """Let a batch fit a configuration that changed since it was queued."""
         if ticket.config is not self._segment.config:
             # A vector name may have gone, or come again as another.
-            ticket.batch = prepare_batch(ticket.batch, self._segment.config)
-            ticket.body = encode_write_batch(ticket.batch)
+            ticket.prepare(self._segment.config)
 
     def _sync(self, applied: list[_Ticket]) -> None:
         """Make the applied batches durable and visible, or take them all back."""

@@ -92,7 +92,8 @@ def _mapped(fd: int, bytes_count: int, protection: int) -> memoryview:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     owner = (ctypes.c_char * bytes_count).from_address(address)
-    weakref.finalize(owner, _libc.munmap, address, bytes_count)
+    # Not at exit: threads and other exit handlers may still read; the system unmaps.
+    weakref.finalize(owner, _libc.munmap, address, bytes_count).atexit = False
     return memoryview(owner).cast("B")
 
 

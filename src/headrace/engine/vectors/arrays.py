@@ -214,15 +214,15 @@ class BlockMatrix:
         Args:
             pieces: as for `load`, from row `begin` on. Rows behind them are copied.
         """
-        blocks = tuple(self._matrix(piece) for piece in pieces)
-        end = self.begin + sum(len(block) for block in blocks)
-        rest = self.slices_between(end, self._written_end)
-        self._layout = _Layout.of(blocks, self.begin)
-        self._end = end
-        self.is_in_memory = False
+        made = BlockMatrix(self.dim, self.begin, self.dtype, self.scratch)
+        made.load(pieces, self.begin)
+        rest = self.slices_between(made.end, self._written_end)
         for first, values in rest:
-            self.reserve(first + len(values))
-            self._put(np.arange(first, first + len(values)), values)
+            made.reserve(first + len(values))
+            made._put(np.arange(first, first + len(values)), values)
+        # One step: a reader that begins meanwhile sees the old blocks, which have every row.
+        self._layout, self._end = made._layout, made._end
+        self.is_in_memory = made.is_in_memory
 
     def reserve(self, rows: int) -> None:
         """Make room for rows below `rows`.
