@@ -88,6 +88,10 @@ def test_an_operators_function_embeds_for_its_model(rest: Rest, collection: str)
     vector = document("abc", "test/lengths", options={"x": 7})
     rest.result("PUT", path, {"points": [{"id": 1, "vector": vector}]})
     assert rest.result("GET", f"{path}/1")["vector"] == [3.0, 7.0, 0.0, 0.0]
+    batch = {"ids": [2, 3], "vectors": [document("abcd", "test/lengths"), [0, 0, 0, 1]]}
+    rest.result("PUT", path, {"batch": batch})
+    assert rest.result("GET", f"{path}/2")["vector"] == [4.0, 0.0, 0.0, 0.0]
+    rest.result("POST", f"{path}/delete", {"points": [2, 3]})
     body = {"query": document("ab", "test/lengths")}
     assert rest.result("POST", f"{path}/query", body)["points"][0]["score"] == 6.0
 
@@ -107,6 +111,7 @@ def test_what_cannot_be_embedded_is_refused(
     path = f"/collections/{collection}/points"
     for answer in (
         rest.error("PUT", path, {"points": [{"id": 1, "vector": vector}]}),
+        rest.error("PUT", path, {"batch": {"ids": [1], "vectors": [vector]}}),
         rest.error("POST", f"{path}/query", {"query": vector}),
     ):
         assert answer[0] == 400

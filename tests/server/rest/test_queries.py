@@ -298,6 +298,8 @@ def test_queries_that_break_a_rule_are_invalid(body: Any, reason: str) -> None:
         {"with_vector": 1},
         {"params": {"exact": None}},
         {"shard_key": 1.5},
+        {"shard_key": {"target": "k"}},
+        {"shard_key": {"target": "k", "fallback": 1.5}},
     ],
 )
 def test_what_is_no_query_is_a_format_error(body: Any) -> None:

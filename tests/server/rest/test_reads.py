@@ -170,6 +170,9 @@ def test_a_shard_key_is_refused_since_no_collection_has_any(rest: Rest, filled: 
     for path, body in bodies.items():
         refused = rest.error("POST", points_path(filled, path), body | {"shard_key": "k"})
         assert refused == (400, "Bad request: Shard key k not found")
+        either = {"shard_key": {"target": "k", "fallback": 2}}
+        refused = rest.error("POST", points_path(filled, path), body | either)
+        assert refused == (400, "Bad request: Shard key k not found")
 
 
 def test_large_answers_are_compressed_if_asked(

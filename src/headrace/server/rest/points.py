@@ -22,7 +22,12 @@ from headrace.model.vectors import DEFAULT_VECTOR_NAME, Vector
 from headrace.server.rest.body import U64_MAX, Node, describe
 from headrace.server.rest.filters import optional_filter, read_filter
 from headrace.server.rest.ids import read_point_id, read_point_ids
-from headrace.server.rest.vectors import read_list_vector, read_point_vectors, read_vector
+from headrace.server.rest.vectors import (
+    read_inference,
+    read_list_vector,
+    read_point_vectors,
+    read_vector,
+)
 
 # The member that carries a point's vectors, and its alias.
 _VECTOR = ("vector", "vectors")
@@ -137,10 +142,12 @@ def read_shard_key(body: Node) -> str | None:
     node = body.get("shard_key")
     if node is None:
         return None
-    value = node.value
-    if isinstance(value, dict):
-        value = node.require("target").value
-    keys = [one.value for one in node.elements()] if isinstance(value, list) else [value]
+    if isinstance(node.value, dict):
+        keys = [node.require("target").value, node.require("fallback").value]
+    elif isinstance(node.value, list):
+        keys = node.value
+    else:
+        keys = [node.value]
     for shard_key in keys:
         is_number = type(shard_key) is int and 0 <= shard_key <= U64_MAX
         if not is_number and not isinstance(shard_key, str):
@@ -222,7 +229,7 @@ def _read_batch(node: Node) -> list[PointStruct]:
 
 def _read_vector_columns(node: Node, count: int) -> list[dict[str, Vector]]:
     if isinstance(node.value, list):
-        columns = {DEFAULT_VECTOR_NAME: [read_list_vector(_a_list(one)) for one in node.elements()]}
+        columns = {DEFAULT_VECTOR_NAME: [_read_unnamed(one) for one in node.elements()]}
     else:
         columns = {
             name: [read_vector(one) for one in column.elements()] for name, column in node.entries()
@@ -237,6 +244,10 @@ def _read_vector_columns(node: Node, count: int) -> list[dict[str, Vector]]:
     return [{name: column[row] for name, column in columns.items()} for row in range(count)]
 
 
-def _a_list(node: Node) -> Node:
+def _read_unnamed(node: Node) -> Vector:
+    """A vector of a column without a name: a list, or what is to be embedded."""
+    embedded = read_inference(node) if isinstance(node.value, dict) else None
+    if embedded is not None:
+        return embedded
     node.elements()
-    return node
+    return read_list_vector(node)
