@@ -161,18 +161,18 @@ def filled_in(prefix: str, overrides: Mapping[str, str]) -> dict[str, str]:
     return settings
 
 
+def is_worker_setting(key: str) -> bool:
+    """Whether `worker_settings` looks at a key of a worker's file."""
+    return key.startswith(_ADMIN_PREFIXES) and key in {JAAS, *_INSTEAD, *_CONNECTION}
+
+
 def worker_settings(properties: Mapping[str, str]) -> dict[str, str]:
     """What a worker's file says of its own connections to Kafka, by librdkafka's names.
 
     Raises:
         ConfigError: a setting that only Java's clients understand.
     """
-    names = {JAAS, *_INSTEAD, *_CONNECTION}
-    connection = {
-        key: value
-        for key, value in properties.items()
-        if key in names and key.startswith(_ADMIN_PREFIXES)
-    }
+    connection = {key: value for key, value in properties.items() if is_worker_setting(key)}
     return _overrides(connection, "", _CONNECTION)
 
 

@@ -91,7 +91,8 @@ def test_a_new_connector_that_is_wrong_answers_400_with_every_error(client: Test
 
 
 def test_a_body_that_is_none_answers_400(client: TestClient) -> None:
-    assert error_of(client.post("/connectors", content=b"{"))[0] == 400
+    json_type = {"content-type": "application/json"}
+    assert error_of(client.post("/connectors", content=b"{", headers=json_type))[0] == 400
     assert error_of(client.post("/connectors", json={"name": "a"}))[0] == 400
     body = {"name": "b", "config": config_of("a")}
     assert "doesn't match connector name" in error_of(client.post("/connectors", json=body))[1]

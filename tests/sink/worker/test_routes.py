@@ -264,6 +264,7 @@ def test_a_route_answers_as_kafka_connect_does(
         filled_in(path, names),
         json=body if content is None and body is not None else None,
         content=content,
+        headers={"content-type": "application/json"},
     )
     assert answer.status_code == status, answer.text
     if status >= 400:

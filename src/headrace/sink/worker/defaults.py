@@ -21,6 +21,7 @@ from headrace.sink.client_settings import (
     PRODUCER_PREFIX,
     ClientSettings,
     filled_in,
+    is_worker_setting,
     worker_settings,
 )
 from headrace.sink.errors import ConfigError
@@ -39,7 +40,7 @@ _STATUS_REPLICAS: Final = "status.storage.replication.factor"
 _STATUS_PARTITIONS: Final = "status.storage.partitions"
 _ADVERTISED_HOST: Final = "rest.advertised.host.name"
 _ADVERTISED_PORT: Final = "rest.advertised.port"
-# What is read if there is a topic to be shared, or by `worker_settings`.
+# What is read if there is a topic to be shared, beside the settings of the connection.
 _SHARING: Final = frozenset(
     {
         _CONFIG_TOPIC,
@@ -51,7 +52,6 @@ _SHARING: Final = frozenset(
         _ADVERTISED_PORT,
     }
 )
-_CONNECTION_PREFIXES: Final = ("security.", "sasl.", "ssl.")
 # The worker's prefix, and the connector's that says the same.
 _CLIENTS: Final = {"consumer.": CONSUMER_PREFIX, "producer.": PRODUCER_PREFIX}
 
@@ -150,7 +150,7 @@ def with_defaults(config: Mapping[str, str], defaults: Mapping[str, str]) -> dic
 
 
 def _is_of_sharing(key: str) -> bool:
-    return key in _SHARING or key.startswith(_CONNECTION_PREFIXES)
+    return key in _SHARING or is_worker_setting(key)
 
 
 def _sharing(properties: Mapping[str, str]) -> Sharing:

@@ -42,6 +42,7 @@ from headrace.sink.worker.errors import (
 )
 from headrace.sink.worker.loggers import LoggerLevel, Loggers
 from headrace.sink.worker.metrics import metrics_text
+from headrace.sink.worker.request_body import read_body
 from headrace.sink.worker.store import WantedState
 from headrace.sink.worker.validate import config_infos, definitions, live_errors, static_errors
 from headrace.sink.worker.worker import Standing, Worker
@@ -161,7 +162,7 @@ def create_worker_app(worker: Worker) -> Starlette:
 
     def route(path: str, method: str, endpoint: _Endpoint) -> Route:
         async def answer(request: Request) -> Response:
-            call = _Call(request, await request.body(), worker, loggers)
+            call = _Call(request, await read_body(request), worker, loggers)
             return await run_in_threadpool(endpoint, call)
 
         return Route(path, answer, methods=[method], name=endpoint.__name__)
