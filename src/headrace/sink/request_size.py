@@ -38,7 +38,9 @@ class RequestSize:
         """The target took a request of so many points in so long."""
         with self._lock:
             if taken_s > self._slow_s:
-                self._halve(points)
+                # A small one that is slow says nothing about the size: it may be a pause.
+                if points > self.points // 2:
+                    self._halve(points)
             elif taken_s < _EASY_PART * self._slow_s and points >= self.points:
                 self.points = min(self._points_max, max(points + 1, int(points * _GROWTH)))
 
