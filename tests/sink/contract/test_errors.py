@@ -147,12 +147,13 @@ def test_a_batch_that_the_server_refuses_is_bisected(topics: MockKafka, stub: St
 def test_what_the_target_cannot_take_now_is_tried_again_and_costs_no_record(
     topics: MockKafka, stub: StubQdrant, answer: Answer
 ) -> None:
-    stub.answers = [answer] * 3
+    stub.answers = [answer] * 10_000
     topics.produce("topic", value(1), value(2))
     with running_into(topics, stub) as connector:
-        wait_until(lambda: connector.progress().retries > 0)
+        wait_until(lambda: connector.progress().retries > 2)
         assert connector.status().state is TaskState.RUNNING
         assert topics.committed(SOURCE, "topic") <= 0
+        stub.answers = []
         wait_until_read(connector, 2)
         assert connector.progress().dead_letters == 0
     assert topics.read("dead") == []
