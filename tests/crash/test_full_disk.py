@@ -53,6 +53,23 @@ def write_until_full(collection: Collection, number: int) -> int:
     raise AssertionError("the disk never was full")
 
 
+def write_until_refused(collection: Collection, disk: Path, times: int) -> int:
+    """As `write_until_full`, until it is refused so often in a row.
+
+    A checkpoint in the background that finds no room gives back what it took, so that another
+    write may pass meanwhile.
+    """
+    number, refused = 0, 0
+    for _ in range(1_000):
+        last = write_until_full(collection, number)
+        refused = refused + 1 if last == number else 1
+        number = last
+        if refused == times:
+            return number
+        fill_rest(disk)
+    raise AssertionError("the disk never stayed full")
+
+
 def fill_rest(disk: Path) -> None:
     with (disk / "rest").open("ab", buffering=0) as rest:
         try:
@@ -66,12 +83,8 @@ def test_writes_are_refused_on_a_full_disk_and_resume_by_themselves(disk: Path) 
     engine = Engine.open(disk / "data")
     engine.create_collection("c", CONFIG)
     collection = engine.collection("c")
-    last = write_until_full(collection, 0)
-    fill_rest(disk)
-    for _ in range(3):
-        with pytest.raises(NoSpace):
-            collection.write(numbered_batch(1, last + 1))
-        assert collection.points_count() == 5
+    last = write_until_refused(collection, disk, times=3)
+    assert collection.points_count() == 5
     with pytest.raises(NoSpace):
         engine.create_collection("d", CONFIG)
     with pytest.raises(NoSpace):
