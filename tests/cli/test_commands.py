@@ -203,7 +203,7 @@ def test_a_missing_connector_file_exits_with_3_and_is_named(
     path = tmp_path / "missing.properties"
     done = run_headrace(*command, str(path))
     assert done.returncode == 3
-    assert f"{path} cannot be read: No such file or directory" in done.stderr
+    assert f"{path}: cannot be read: No such file or directory" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -287,7 +287,7 @@ def read_connector_file(path: Path) -> dict[str, str]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError("", f"{path} cannot be read: {error.strerror}") from None
+        raise ConfigError("", f"cannot be read: {error.strerror}") from None
     is_json = path.suffix.lower() == ".json"
     return _read_json(data) if is_json else read_properties(data)
 
