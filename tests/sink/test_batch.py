@@ -458,6 +458,13 @@ class TestVersions:
         assert rig.counters.records_stale == 2
         assert rig.dead.letters == []
 
+    def test_a_bad_record_makes_no_older_one_stale(self) -> None:
+        rig = Rig(version__field="v")
+        rig.write(kafka_records(value(1, dim=3, v=5), value(1, v=3), value(1, v=2)))
+        assert rig.points == {1: b'{"v":3}'}
+        assert rig.dead.offsets == [0]
+        assert rig.counters.records_stale == 1
+
     def test_a_record_without_a_version_or_with_another_kind_is_refused(self) -> None:
         rig = Rig(version__field="v")
         rig.write(kafka_records(value(1, v="2026-01-01"), value(2), value(1, v=7), value(3, v=[])))

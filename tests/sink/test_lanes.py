@@ -22,6 +22,7 @@ from headrace.sink.batch import KafkaRecord, decode_batch
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.decode import RecordDecoder
 from headrace.sink.errors import TaskFailed
+from headrace.sink.json_value import JsonValue
 from headrace.sink.lanes import Lanes
 from headrace.sink.partition_locks import stripe_of
 from headrace.sink.progress import TaskCounters
@@ -39,6 +40,7 @@ class RemoteTarget(MemoryTarget):
     Attributes:
         during_write: called while a request is under way, beside others.
         sizes: how many points each request had.
+        asked: the points whose stored versions were asked for.
     """
 
     def __init__(self, **dims: int) -> None:
@@ -47,6 +49,7 @@ class RemoteTarget(MemoryTarget):
         self.under_way = 0
         self.under_way_max = 0
         self.sizes: list[int] = []
+        self.asked: list[PointId] = []
         self._counting = threading.Lock()
 
     def write(
@@ -66,6 +69,12 @@ class RemoteTarget(MemoryTarget):
         finally:
             with self._counting:
                 self.under_way -= 1
+
+    def stored_values(
+        self, collection_name: str, ids: Sequence[PointId], payload_key: str | None
+    ) -> dict[PointId, JsonValue]:
+        self.asked += ids
+        return super().stored_values(collection_name, ids, payload_key)
 
 
 class Rig:
@@ -322,11 +331,12 @@ def test_a_collection_is_made_from_its_oldest_record_whichever_lane_comes_first(
     assert rig.counters.bad_records == {"wrong_vector_dimension": 59}
 
 
-def test_requests_shrink_while_the_target_times_out_and_grow_again() -> None:
-    def too_slow_for_many(points: Sequence[PointStruct]) -> None:
-        if len(points) > 30:
-            raise TimedOut("slow")
+def too_slow_for_many(points: Sequence[PointStruct]) -> None:
+    if len(points) > 30:
+        raise TimedOut("slow")
 
+
+def test_requests_shrink_while_the_target_times_out_and_grow_again() -> None:
     with lanes(1, batch__size="200") as rig:
         rig.target.during_write = too_slow_for_many
         rig.write(kafka_records(*(value(n) for n in range(200))))
@@ -341,6 +351,24 @@ def test_requests_shrink_while_the_target_times_out_and_grow_again() -> None:
         rig.finish()
         assert rig.target.sizes[-1] == 200
         assert rig.counters.request_points_max == 200
+
+
+def test_small_requests_ask_once_for_the_version_of_each_point() -> None:
+    with lanes(1, batch__size="200", version__field="v") as rig:
+        rig.target.during_write = too_slow_for_many
+        rig.write(kafka_records(*(value(n, v=1) for n in range(200))))
+        rig.finish()
+        rig.target.during_write = lambda _points: None
+        rig.target.sizes.clear()
+        rig.target.asked.clear()
+        rig.write(kafka_records(*(value(n, v=n % 2) for n in range(200)), first_offset=200))
+        rig.finish()
+        # Half of them are stale; the requests are still small.
+        assert sum(rig.target.sizes) == 100
+        assert len(rig.target.sizes) > 1
+        assert sorted(rig.target.asked) == list(range(200))
+        assert rig.counters.records_stale == 100
+        assert rig.durable == [{PARTITION: 200}, {PARTITION: 400}]
 
 
 def test_an_oversize_record_travels_alone() -> None:

@@ -205,32 +205,3 @@ def fold(entries: Sequence[Entry]) -> Fold:
     deletes = [entry for entry in latest.values() if isinstance(entry.change, Delete)]
     upserts = [entry for entry in latest.values() if not isinstance(entry.change, Delete)]
     return Fold(upserts, deletes, patches, superseded)
-
-
-def first_part(folded: Fold, points_max: int, bytes_max: int) -> tuple[Fold, bool]:
-    """The first points of a fold, for one request; one that is too large goes alone.
-
-    Returns:
-        The part, and whether it is all.
-    """
-    sizes: dict[PointId, int] = {}
-    patches = [entry for entries in folded.patches.values() for entry in entries]
-    for entry in (*folded.upserts, *folded.deletes, *patches):
-        point_id = entry.change.point_id
-        sizes[point_id] = sizes.get(point_id, 0) + entry.kafka_record.bytes_count
-    chosen: set[PointId] = set()
-    bytes_count = 0
-    for point_id, size in sizes.items():
-        if chosen and (len(chosen) == points_max or bytes_count + size > bytes_max):
-            break
-        chosen.add(point_id)
-        bytes_count += size
-    if len(chosen) == len(sizes):
-        return folded, True
-    part = Fold(
-        [one for one in folded.upserts if one.change.point_id in chosen],
-        [one for one in folded.deletes if one.change.point_id in chosen],
-        {key: entries for key, entries in folded.patches.items() if key in chosen},
-        [one for one in folded.superseded if one.change.point_id in chosen],
-    )
-    return part, False

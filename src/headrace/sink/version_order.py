@@ -23,7 +23,7 @@ class VersionOrder:
         refused: their version cannot be compared with the stored one.
     """
 
-    current: list[Entry] = field(default_factory=list)
+    current: Sequence[Entry] = ()
     stale: list[Entry] = field(default_factory=list)
     refused: list[tuple[Entry, RecordError]] = field(default_factory=list)
 
@@ -40,7 +40,8 @@ def sort_by_version(entries: Sequence[Entry], stored: Mapping[PointId, JsonValue
         for point_id, value in stored.items()
         if isinstance(value, int | float | str) and not isinstance(value, bool)
     }
-    order = VersionOrder()
+    current: list[Entry] = []
+    order = VersionOrder(current)
     for entry in entries:
         change = entry.change
         version, known = change.version, newest.get(change.point_id)
@@ -51,7 +52,7 @@ def sort_by_version(entries: Sequence[Entry], stored: Mapping[PointId, JsonValue
         except RecordError as error:
             order.refused.append((entry, error))
             continue
-        order.current.append(entry)
+        current.append(entry)
         if version is not None:
             newest[change.point_id] = version
         elif isinstance(change, Delete):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from headrace.model.errors import (
@@ -23,9 +23,10 @@ from headrace.model.errors import (
     UnknownVectorName,
     WrongVectorDimension,
 )
+from headrace.model.ids import PointId
 from headrace.model.operations import SourceOffset, SourcePartition
 from headrace.sink.auto_create import infer_collection_config
-from headrace.sink.batch import Batch, Entry, Fold, Refusal, first_part, fold
+from headrace.sink.batch import Batch, Entry, Fold, Refusal, fold
 from headrace.sink.changes import Delete, Merge, Upsert, content_of
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.errors import (
@@ -38,11 +39,12 @@ from headrace.sink.errors import (
 )
 from headrace.sink.kafka_record import KafkaRecord
 from headrace.sink.partition_locks import guard_of, stripe_of
+from headrace.sink.parts import in_parts
 from headrace.sink.progress import TaskCounters
 from headrace.sink.request_size import RequestSize
 from headrace.sink.steps import Plan, Step, in_rounds, plan_steps, points_without_whole
 from headrace.sink.target import Target
-from headrace.sink.version_order import sort_by_version
+from headrace.sink.version_order import VersionOrder, sort_by_version
 
 logger = logging.getLogger(__name__)
 
@@ -138,28 +140,66 @@ class BatchWriter:
             batch.drop_lost()
             entries = batch.entries.get(name, [])
             fresh = self._not_taken(name, entries)
-            repeated = len(entries) - len(fresh)
-            fresh, refused = self._not_stale(batch, name, fresh)
-            if not fresh and not refused:
-                break
-            if not refused:
-                part, is_all = self._next_part(fold(fresh))
-                refused = self._refused(name, part.superseded) or self._write_folded(
-                    batch, name, part
-                )
-                if not refused and is_all:
-                    break
-                if not refused:
-                    batch.forget_points(name, part.ids)
+            refused, is_all = self._write_parts(batch, name, fresh)
+            if is_all:
+                self._counters.add(records_repeated=len(entries) - len(fresh))
+                return
             if refused:
                 self._take_out(batch, name, refused)
-        self._counters.add(records_repeated=repeated)
 
-    def _next_part(self, folded: Fold) -> tuple[Fold, bool]:
-        """What goes into the next request, and whether that is all."""
-        if self._size is None:
-            return folded, True
-        return first_part(folded, self._size.points, self._config.batch.bytes_max)
+    def _write_parts(
+        self, batch: Batch, name: str, entries: Sequence[Entry]
+    ) -> tuple[list[tuple[Entry, HeadraceError]], bool]:
+        """Write request by request, and forget what is written if there will be another turn.
+
+        Returns:
+            What is refused, and whether all is written; neither, if partitions were lost.
+        """
+        lost = batch.lost
+        written: set[PointId] = set()
+        try:
+            for part in self._parts(entries):
+                refused = self._write_part(batch, name, part)
+                if refused:
+                    return refused, False
+                written.update(entry.change.point_id for entry in part)
+                if batch.lost is not lost:
+                    return [], False
+            written.clear()
+        finally:
+            if written:
+                batch.forget_points(name, written)
+        return [], True
+
+    def _parts(self, entries: Sequence[Entry]) -> Iterable[Sequence[Entry]]:
+        size = self._size
+        if size is None:
+            return [entries]
+        return in_parts(entries, lambda: size.points, self._config.batch.bytes_max)
+
+    def _write_part(
+        self, batch: Batch, name: str, entries: Sequence[Entry]
+    ) -> list[tuple[Entry, HeadraceError]]:
+        """Write what nothing newer has overtaken, or find out what cannot be written."""
+        order = self._by_version(name, entries)
+        if order.refused:
+            return [*order.refused]
+        if order.current:
+            folded = fold(order.current)
+            refused = self._refused(name, folded.superseded)
+            refused = refused or self._write_folded(batch, name, folded)
+            if refused:
+                return refused
+        # Not before: what was overtaken by a record that is refused is not stale.
+        self._counters.add(records_stale=len(order.stale))
+        return []
+
+    def _by_version(self, name: str, entries: Sequence[Entry]) -> VersionOrder:
+        guard = self._config.shape.guard
+        if guard is None or not entries:
+            return VersionOrder(current=entries)
+        ids = list({entry.change.point_id for entry in entries})
+        return sort_by_version(entries, self._target.stored_values(name, ids, guard.field))
 
     def _write_folded(
         self, batch: Batch, name: str, folded: Fold
@@ -177,22 +217,6 @@ class BatchWriter:
             written = {one.change.point_id for one in folded.upserts} | folded.patches.keys()
             self._counters.add(points_written=len(written), points_deleted=len(deleted))
         return refused
-
-    def _not_stale(
-        self, batch: Batch, name: str, entries: list[Entry]
-    ) -> tuple[list[Entry], list[tuple[Entry, HeadraceError]]]:
-        """The entries that nothing newer has overtaken; stale ones leave the batch."""
-        guard = self._config.shape.guard
-        if guard is None or not entries:
-            return entries, []
-        ids = list({entry.change.point_id for entry in entries})
-        stored = self._target.stored_values(name, ids, guard.field)
-        found = sort_by_version(entries, stored)
-        if found.stale:
-            gone = set(map(id, found.stale))
-            batch.entries[name] = [one for one in batch.entries[name] if id(one) not in gone]
-            self._counters.add(records_stale=len(found.stale))
-        return found.current, [*found.refused]
 
     def _not_taken(self, name: str, entries: list[Entry]) -> list[Entry]:
         """The entries that a collection does not have yet.
