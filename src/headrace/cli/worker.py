@@ -19,6 +19,7 @@ from headrace.cli.connectors import ProgressRate, failure_reason, progress_line
 from headrace.cli.failures import EXIT_FAILED_START, CommandFailed
 from headrace.cli.options import DEFAULT_CONNECT_PORT
 from headrace.model.errors import HeadraceError
+from headrace.server.http_connection import BoundedHttpProtocol
 from headrace.server.listen import authority, bound_sockets, listen, warn_if_reachable_from_outside
 from headrace.sink.errors import ConfigError
 from headrace.sink.progress import total_progress
@@ -218,6 +219,7 @@ class _Server(uvicorn.Server):
 def _config(worker: Worker) -> uvicorn.Config:
     return uvicorn.Config(
         create_worker_app(worker),
+        http=BoundedHttpProtocol,
         ws="none",
         lifespan="off",
         log_config=None,

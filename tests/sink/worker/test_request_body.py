@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 from starlette.types import Message
 
+from headrace.sink.worker import request_body
 from headrace.sink.worker.request_body import BODY_BYTES_MAX, read_body
 from tests.sink.worker.harness import config_of
 
@@ -21,6 +22,11 @@ JSON = {"content-type": "application/json"}
 def new_connector(pad: int = 0) -> bytes:
     config = config_of("a", topics="topic")
     return json.dumps({"name": "a", "config": config}).encode() + b" " * pad
+
+
+def scope_of(content_type: bytes) -> dict[str, object]:
+    headers = [(b"content-type", content_type)]
+    return {"type": "http", "method": "POST", "path": "/", "headers": headers}
 
 
 def check_refused(client: TestClient, status: int, text: str, **request: object) -> None:
@@ -69,6 +75,22 @@ def test_a_body_of_the_largest_size_is_taken_and_one_byte_more_answers_413(
     assert client.post("/connectors", content=largest, headers=JSON).status_code == 201
 
 
+def test_a_body_that_does_not_come_to_its_end_answers_408(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(request_body, "BODY_TIMEOUT_S", 0.05)
+
+    async def receive() -> Message:
+        # A part now and then: no single one is late.
+        await asyncio.sleep(0.01)
+        return {"type": "http.request", "body": b" ", "more_body": True}
+
+    with pytest.raises(HTTPException) as caught:
+        asyncio.run(read_body(Request(scope_of(b"application/json"), receive)))
+    assert caught.value.status_code == 408
+    assert (caught.value.headers or {})["connection"] == "close"
+
+
 @pytest.mark.parametrize(("status", "content_type"), [(413, b"application/json"), (415, b"a/b")])
 def test_a_body_that_is_refused_is_not_read_to_its_end(status: int, content_type: bytes) -> None:
     received = 0
@@ -78,9 +100,7 @@ def test_a_body_that_is_refused_is_not_read_to_its_end(status: int, content_type
         received += 1
         return {"type": "http.request", "body": b" " * 64 * 1024, "more_body": True}
 
-    headers = [(b"content-type", content_type)]
-    scope = {"type": "http", "method": "POST", "path": "/", "headers": headers}
     with pytest.raises(HTTPException) as caught:
-        asyncio.run(read_body(Request(scope, receive)))
+        asyncio.run(read_body(Request(scope_of(content_type), receive)))
     assert caught.value.status_code == status
     assert received == (17 if status == 413 else 1)

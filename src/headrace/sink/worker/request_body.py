@@ -6,21 +6,34 @@ page in somebody's browser can send everything else without asking, to this API 
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 BODY_BYTES_MAX: Final = 1024 * 1024
+# As long as the whole of it may take: the largest comes at 35 kB a second.
+BODY_TIMEOUT_S: Final = 30.0
 
 
 async def read_body(request: Request) -> bytes:
     """The whole body of a request; empty if it has none.
 
     Raises:
-        HTTPException: 413 if it is too large, 415 if it is not said to be JSON; the rest of it
-            is not read.
+        HTTPException: 408 if it does not come to its end in time, 413 if it is too large, 415
+            if it is not said to be JSON; the rest of it is not read.
     """
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read_whole(request)
+    except TimeoutError:
+        raise _unread(
+            408, f"Request Timeout: the body did not come to its end in {BODY_TIMEOUT_S:g} s"
+        ) from None
+
+
+async def _read_whole(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > BODY_BYTES_MAX:
         raise _too_large()
