@@ -238,7 +238,7 @@ class TestTargetErrors:
         target = MemoryTarget(c=2)
         target.failures = [Unavailable("down")] * 1_000
         with running(kafka, target, retry__timeout__ms="200") as connector:
-            assert "The target took nothing" in wait_until_failed(connector)
+            assert "(retry.timeout.ms) the target takes nothing: " in wait_until_failed(connector)
         assert target.saved.get(PARTITION, 0) == 0
 
     def test_a_missing_collection_fails_the_task(self, kafka: MockKafka) -> None:

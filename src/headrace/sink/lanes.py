@@ -20,15 +20,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.model.errors import HeadraceError, RateLimited
 from headrace.model.operations import SourcePartition
 from headrace.sink.batch import Batch, Entry
 from headrace.sink.config import RetryLimits
 from headrace.sink.dead_letters import Interrupted
-from headrace.sink.errors import FailureClass, TaskFailed, failure_class
 from headrace.sink.partition_locks import stripe_of
 from headrace.sink.progress import TaskCounters
-from headrace.sink.retry import Backoff
+from headrace.sink.retry import retry
 
 logger = logging.getLogger(__name__)
 
@@ -269,33 +267,18 @@ class Lanes:
         return self._failed_number is not None and piece.number > self._failed_number
 
     def _write_until_durable(self, lane: _Lane, piece: _Piece) -> None:
-        backoff = Backoff(self._retry)
-        while True:
+        def write() -> None:
             started_s = time.monotonic()
-            try:
-                self._write(piece.batch)
-            except HeadraceError as error:
-                if failure_class(error) is not FailureClass.TARGET:
-                    raise
-                self._wait_for_target(lane, error, backoff)
-            else:
-                self._counters.note_write(time.monotonic() - started_s, piece.timestamps_ms)
-                return
+            self._write(piece.batch)
+            self._counters.note_write(time.monotonic() - started_s, piece.timestamps_ms)
 
-    def _wait_for_target(self, lane: _Lane, error: HeadraceError, backoff: Backoff) -> None:
-        if backoff.is_exhausted:
-            raise TaskFailed(
-                f"The target took nothing for {backoff.elapsed_s:.0f} s (retry.timeout.ms): "
-                f"{error.message}. Mend the target and restart the connector"
-            ) from error
-        wait_s = backoff.next_wait_s(error.retry_after_s if isinstance(error, RateLimited) else 0)
-        self._counters.add(retries=1)
-        logger.warning(
-            "%s: the target takes nothing, next try in %.1f s: %s",
-            self._name,
-            wait_s,
-            error.message,
-        )
+        def wait(wait_s: float) -> None:
+            self._wait_for_target(lane, wait_s)
+
+        what = "the target takes nothing"
+        retry(write, wait, self._retry, self._counters, self._name, what)
+
+    def _wait_for_target(self, lane: _Lane, wait_s: float) -> None:
         with self._changed:
             lane.doing = _Doing.WAITING
             self._changed.notify_all()

@@ -15,17 +15,17 @@ from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum
 from typing import Final
 
-from headrace.model.errors import HeadraceError, RateLimited
+from headrace.model.errors import HeadraceError
 from headrace.model.operations import SourcePartition
 from headrace.sink.batch import Batch, KafkaRecord, Refusal, decode_batch
 from headrace.sink.config import BatchLimits, ConnectorConfig
 from headrace.sink.dead_letters import DeadLetterQueue, DeadLettersUnwritable, Interrupted
 from headrace.sink.decode import RecordDecoder
 from headrace.sink.embedding import Embedder
-from headrace.sink.errors import FailureClass, TaskFailed, failure_class
+from headrace.sink.errors import FailureClass, failure_class
 from headrace.sink.lanes import Lanes
 from headrace.sink.progress import TaskCounters
-from headrace.sink.retry import Backoff
+from headrace.sink.retry import retry
 from headrace.sink.source import Source
 from headrace.sink.target import Target
 from headrace.sink.writer import BatchWriter
@@ -143,16 +143,12 @@ class SinkTask:
         batch = self._decoding
         if batch is None:
             return
-        backoff = Backoff(self._config.retry)
-        while self._decoding is not None:
-            try:
-                self._finish(batch, source)
-            except HeadraceError as error:
-                if failure_class(error) is not FailureClass.TARGET:
-                    raise
-                self._wait_to_decode(source, lanes, error, backoff)
-            else:
-                self._decoding = None
+        self._retry(
+            lambda: self._finish(batch, source),
+            lambda wait_s: self._wait_to_decode(source, lanes, wait_s),
+            "records cannot be decoded",
+        )
+        self._decoding = None
         lanes.submit(batch)
 
     def _finish(self, batch: Batch, source: Source) -> None:
@@ -170,22 +166,7 @@ class SinkTask:
             self.counters.topics |= topics
         return batch
 
-    def _wait_to_decode(
-        self, source: Source, lanes: Lanes, error: HeadraceError, backoff: Backoff
-    ) -> None:
-        if backoff.is_exhausted:
-            raise TaskFailed(
-                f"Records could not be decoded for {backoff.elapsed_s:.0f} s "
-                f"(retry.timeout.ms): {error.message}. Mend that and restart the connector"
-            ) from error
-        wait_s = backoff.next_wait_s(error.retry_after_s if isinstance(error, RateLimited) else 0)
-        self.counters.add(retries=1)
-        logger.warning(
-            "%s: records cannot be decoded, next try in %.1f s: %s",
-            self._name,
-            wait_s,
-            error.message,
-        )
+    def _wait_to_decode(self, source: Source, lanes: Lanes, wait_s: float) -> None:
         source.set_paused(True)
         deadline = time.monotonic() + wait_s
         while (remaining_s := deadline - time.monotonic()) > 0:
@@ -297,17 +278,16 @@ class SinkTask:
             self._config.name,
             self._task,
         )
-        backoff = Backoff(self._config.retry)
-        while True:
-            try:
-                dead_letters.ensure_topic()
-                return dead_letters
-            except HeadraceError as error:
-                if failure_class(error) is not FailureClass.TARGET or backoff.is_exhausted:
-                    raise
-                logger.warning("%s: %s", self._name, error.message)
-            if self._stopping.wait(backoff.next_wait_s()):
-                raise Interrupted
+        what = "whether the dead-letter topic is there is not known"
+        self._retry(dead_letters.ensure_topic, self._wait_to_start, what)
+        return dead_letters
+
+    def _wait_to_start(self, wait_s: float) -> None:
+        if self._stopping.wait(wait_s):
+            raise Interrupted
+
+    def _retry(self, attempt: Callable[[], None], wait: Callable[[float], None], what: str) -> None:
+        retry(attempt, wait, self._config.retry, self.counters, self._name, what)
 
     def _close(self, source: Source | None, dead_letters: DeadLetterQueue | None) -> None:
         try:
