@@ -20,16 +20,28 @@ import typer.main
 
 import headrace
 from headrace.cli.main import app
+from headrace.cli.options import DEFAULT_CONNECT_PORT
 from headrace.cli.settings import SettingsFile
+from headrace.cli.worker import connect_address
 from headrace.server.grpc.server import _services
 from headrace.server.rest.app import create_app
 from headrace.server.rest.payload_indexes import INDEX_OPTIONS
-from headrace.sink.client_settings import CONSUMER_PREFIX, PRODUCER_PREFIX
+from headrace.sink.client_settings import (
+    CONSUMER_PREFIX,
+    PRODUCER_PREFIX,
+    WORKER_CONNECTION_KEYS,
+)
 from headrace.sink.config import ConnectorConfig, load_connector_config
 from headrace.sink.config_keys import SUPPORTED_KEYS
 from headrace.sink.decode import RecordDecoder
 from headrace.sink.envelope import Upsert
 from headrace.sink.progress import TaskCounters
+from headrace.sink.worker.defaults import (
+    WORKER_KEYS,
+    WorkerDefaults,
+    read_worker_file,
+    with_defaults,
+)
 from headrace.sink.worker.metrics import SinkCollector
 from tests.headrace_process import HeadraceProcess, clean_environment
 from tests.sink.worker.test_routes import CASES
@@ -262,6 +274,54 @@ def test_the_documented_default_of_a_connector_key_is_the_default(key: str, defa
     without = ConnectorConfig.from_mapping(base)
     given = ConnectorConfig.from_mapping({**base, key: default})
     assert dataclasses.replace(without, raw={}) == dataclasses.replace(given, raw={})
+
+
+def worker_rows() -> dict[str, dict[str, str]]:
+    """The keys of a worker's file, with their rows."""
+    rows = table("docs/configuration.md", "worker's key")
+    return {key: row for row in rows for key in code_spans(row["worker's key"])}
+
+
+def test_every_key_of_a_workers_file_is_documented_and_no_other() -> None:
+    acting = WORKER_KEYS | WORKER_CONNECTION_KEYS
+    documented = worker_rows().keys()
+    prefixes = {key.removesuffix("*") for key in documented if key.endswith(".*")}
+    known = {"consumer.", "producer."}
+    assert prefixes - known <= {f"{key.partition('.')[0]}." for key in acting}
+    assert known <= prefixes
+    exact = documented - {f"{prefix}*" for prefix in prefixes}
+    assert exact == {key for key in acting if not key.startswith(tuple(prefixes))}
+
+
+@pytest.mark.parametrize(
+    ("key", "default"),
+    [
+        (key, code_spans(row["default"])[0])
+        for key, row in worker_rows().items()
+        if code_spans(row["default"])
+    ],
+)
+def test_the_documented_default_of_a_workers_key_is_the_default(
+    key: str, default: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "worker.properties"
+    base = "bootstrap.servers=h:1\nconfig.storage.topic=configs\n"
+
+    def read_with(line: str) -> WorkerDefaults:
+        path.write_text(base + line)
+        return read_worker_file(path)
+
+    without, given = read_with(""), read_with(f"{key}={default}\n")
+    assert connect_address(given, DEFAULT_CONNECT_PORT) == connect_address(
+        without, DEFAULT_CONNECT_PORT
+    )
+    assert given.sharing == without.sharing
+    connector = {"name": "a", "topics": "t"}
+    configs = [
+        ConnectorConfig.from_mapping(with_defaults(connector, one.settings))
+        for one in (given, without)
+    ]
+    assert dataclasses.replace(configs[0], raw={}) == dataclasses.replace(configs[1], raw={})
 
 
 # What is served

@@ -129,6 +129,11 @@ _INSTEAD: Final = {
 # What an administration client needs of a producer's settings, and nothing else.
 _ADMIN_PREFIXES: Final = ("bootstrap.", "security.", "sasl.", "ssl.", "https.", "enable.ssl.")
 
+# The keys of a worker's file that say how the worker itself reaches Kafka.
+WORKER_CONNECTION_KEYS: Final = frozenset(
+    key for key in (JAAS, *_CONNECTION) if key.startswith(_ADMIN_PREFIXES)
+)
+
 
 def consumer_overrides(config: Mapping[str, str]) -> dict[str, str]:
     """The consumer settings of a configuration, by librdkafka's names.
@@ -163,7 +168,7 @@ def filled_in(prefix: str, overrides: Mapping[str, str]) -> dict[str, str]:
 
 def is_worker_setting(key: str) -> bool:
     """Whether `worker_settings` looks at a key of a worker's file."""
-    return key.startswith(_ADMIN_PREFIXES) and key in {JAAS, *_INSTEAD, *_CONNECTION}
+    return key in WORKER_CONNECTION_KEYS or (key.startswith(_ADMIN_PREFIXES) and key in _INSTEAD)
 
 
 def worker_settings(properties: Mapping[str, str]) -> dict[str, str]:

@@ -14,17 +14,16 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from headrace.model.errors import Unavailable
 from headrace.sink.batch import KafkaHeaders, Refusal
 from headrace.sink.client_settings import ClientSettings, admin_settings
 from headrace.sink.config import ErrorPolicy
 from headrace.sink.errors import DATA_EXCEPTION, TaskFailed
+from headrace.sink.topics import TopicRefused, error_text, list_topics, make_topic
 
 logger = logging.getLogger(__name__)
 
 HEADER_PREFIX: Final = "__connect.errors."
 _REPLICATION_KEY: Final = "errors.deadletterqueue.topic.replication.factor"
-_REQUEST_TIMEOUT_S: Final = 10.0
 # How often a wait for acknowledgements looks whether the task is to stop.
 _FLUSH_SLICE_S: Final = 0.2
 
@@ -64,7 +63,7 @@ class DeadLetterQueue:
         try:
             self._producer = Producer(producer_settings, logger=logger)
         except KafkaException as error:
-            raise TaskFailed(f"The producer's settings are refused: {_text(error)}") from None
+            raise TaskFailed(f"The producer's settings are refused: {error_text(error)}") from None
 
     def ensure_topic(self) -> None:
         """Make the topic if it is not there.
@@ -74,23 +73,22 @@ class DeadLetterQueue:
             TaskFailed: the cluster will not make it; says why.
         """
         admin = AdminClient(dict(self._admin_settings), logger=logger)
-        try:
-            metadata = admin.list_topics(timeout=_REQUEST_TIMEOUT_S)
-        except KafkaException as error:
-            raise Unavailable(f"No Kafka broker answers: {_text(error)}") from None
+        metadata = list_topics(admin)
         if self._topic in metadata.topics:
             return
-        if len(metadata.brokers) < self._policy.replication_factor:
-            raise self._too_few_brokers(len(metadata.brokers))
-        topic = NewTopic(
-            self._topic, num_partitions=1, replication_factor=self._policy.replication_factor
-        )
-        future = admin.create_topics([topic], request_timeout=_REQUEST_TIMEOUT_S)[self._topic]
+        replicas, brokers = self._policy.replication_factor, len(metadata.brokers)
+        if brokers < replicas:
+            raise self._too_few_brokers(brokers)
         try:
-            future.result()
-        except KafkaException as error:
-            self._check_creation_error(error, len(metadata.brokers))
-        else:
+            is_new = make_topic(admin, NewTopic(self._topic, 1, replicas))
+        except TopicRefused as refused:
+            if refused.error.code() == KafkaError.INVALID_REPLICATION_FACTOR:
+                raise self._too_few_brokers(brokers) from None
+            raise TaskFailed(
+                f"The dead-letter topic '{self._topic}' cannot be made: {refused}. Make it by "
+                "hand, or let this client make topics"
+            ) from None
+        if is_new:
             logger.info("made the dead-letter topic %s", self._topic)
 
     def write(self, refusals: Sequence[Refusal], is_interrupted: Callable[[], bool]) -> None:
@@ -118,7 +116,7 @@ class DeadLetterQueue:
             for refusal in refusals:
                 self._produce(refusal, on_delivery)
         except KafkaException as error:
-            raise self._unwritable(_text(error)) from None
+            raise self._unwritable(error_text(error)) from None
         while len(acknowledged) + len(failures) < len(refusals) and not failures:
             if is_interrupted():
                 self._producer.purge()
@@ -159,19 +157,6 @@ class DeadLetterQueue:
             except BufferError:
                 self._producer.poll(_FLUSH_SLICE_S)
 
-    def _check_creation_error(self, error: KafkaException, brokers: int) -> None:
-        cause: KafkaError = error.args[0]
-        if cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-            return
-        if cause.code() == KafkaError.INVALID_REPLICATION_FACTOR:
-            raise self._too_few_brokers(brokers) from None
-        if cause.retriable() or cause.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
-            raise Unavailable(f"The dead-letter topic cannot be made yet: {_text(error)}") from None
-        raise TaskFailed(
-            f"The dead-letter topic '{self._topic}' cannot be made: {_text(error)}. Make it by "
-            "hand, or let this client make topics"
-        ) from None
-
     def _too_few_brokers(self, brokers: int) -> TaskFailed:
         return TaskFailed(
             f"The dead-letter topic '{self._topic}' cannot be made with "
@@ -206,8 +191,3 @@ def context_headers(refusal: Refusal, connector_name: str, task: int) -> KafkaHe
         (HEADER_PREFIX + name, value.encode("utf-8", "replace"))
         for name, value in values.items()
     ]
-
-
-def _text(error: KafkaException) -> str:
-    cause = error.args[0]
-    return str(cause.str()) if isinstance(cause, KafkaError) else str(error)

@@ -6,17 +6,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 from starlette.testclient import TestClient
 
-from headrace.model.errors import Unavailable
 from headrace.service.service import Service
 from headrace.sink.client_settings import ClientSettings
-from headrace.sink.worker.compacted_topic import (
-    CompactedTopic,
-    UnusableTopic,
-    _wait_for_leader,
-)
+from headrace.sink.worker.compacted_topic import CompactedTopic, UnusableTopic
 from headrace.sink.worker.rest import create_worker_app
 from headrace.sink.worker.shared import SharedConnectors
 from headrace.sink.worker.shared_records import STATUS, Change, ConfigChange, RemoteTask, records_of
@@ -221,15 +215,6 @@ def test_settings_that_librdkafka_refuses_are_told_as_what_is_wrong_with_the_top
         topic.ensure()
     with pytest.raises(UnusableTopic, match=r"security\.protocol.*Mend the worker's file"):
         topic.follow(lambda *_: None, lambda: None, lambda: False)
-
-
-def test_a_broker_that_goes_away_once_it_made_the_topic_is_tried_again() -> None:
-    class GoneAdmin:
-        def list_topics(self, **_: object) -> None:
-            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
-
-    with pytest.raises(Unavailable, match="No Kafka broker answers"):
-        _wait_for_leader(GoneAdmin(), TOPIC)  # type: ignore[arg-type]
 
 
 class FaultyHost:

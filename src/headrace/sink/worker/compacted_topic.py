@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Final
 from uuid import uuid4
@@ -32,6 +31,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from headrace.model.errors import ErrorCode, HeadraceError, Unavailable
 from headrace.sink.client_settings import ClientSettings
+from headrace.sink.topics import TopicRefused, error_text, list_topics, make_topic
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,7 @@ class CompactedTopic:
             admin = AdminClient(dict(self._settings), logger=logger)
         except KafkaException as error:
             raise self._unusable_settings(error) from None
-        try:
-            found = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics.get(self.name)
-        except KafkaException as error:
-            raise Unavailable(f"No Kafka broker answers: {_text(error)}") from None
+        found = list_topics(admin).topics.get(self.name)
         if found is None:
             self._make(admin)
             return
@@ -128,7 +125,7 @@ class CompactedTopic:
                     self._producer.produce(self.name, value, key, on_delivery=on_delivery)
                 left = self._producer.flush(timeout_s)
             except KafkaException as error:
-                raise Unavailable(f"Kafka takes nothing: {_text(error)}") from None
+                raise Unavailable(f"Kafka takes nothing: {error_text(error)}") from None
         if left or failures:
             reason = failures[0].str() if failures else "no answer in time"
             raise Unavailable(f"Kafka did not take a change into '{self.name}': {reason}")
@@ -163,7 +160,7 @@ class CompactedTopic:
         try:
             self._read(consumer, on_record, on_end, is_stopping)
         except KafkaException as error:
-            raise Unavailable(f"Topic '{self.name}' cannot be read: {_text(error)}") from None
+            raise Unavailable(f"Topic '{self.name}' cannot be read: {error_text(error)}") from None
         finally:
             consumer.close()
 
@@ -209,23 +206,15 @@ class CompactedTopic:
             replication_factor=self._replication_factor,
             config={"cleanup.policy": "compact"},
         )
-        future = admin.create_topics([topic], request_timeout=_REQUEST_TIMEOUT_S)[self.name]
         try:
-            future.result()
-        except KafkaException as error:
-            cause: KafkaError = error.args[0]
-            if cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
-                return
-            if cause.retriable() or cause.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
-                raise Unavailable(
-                    f"Topic '{self.name}' cannot be made yet: {_text(error)}"
-                ) from None
+            is_new = make_topic(admin, topic)
+        except TopicRefused as refused:
             raise UnusableTopic(
-                f"The topic '{self.name}' cannot be made: {_text(error)}. Make it by hand, with "
+                f"The topic '{self.name}' cannot be made: {refused}. Make it by hand, with "
                 "cleanup.policy=compact, or change its replication factor in the worker's file"
             ) from None
-        logger.info("made the compacted topic %s", self.name)
-        _wait_for_leader(admin, self.name)
+        if is_new:
+            logger.info("made the compacted topic %s", self.name)
 
     def _check_policy(self, admin: AdminClient) -> None:
         resource = ConfigResource(ResourceType.TOPIC, self.name)
@@ -244,7 +233,7 @@ class CompactedTopic:
 
     def _unusable_settings(self, error: KafkaException) -> UnusableTopic:
         return UnusableTopic(
-            f"The topic '{self.name}' cannot be reached with these settings: {_text(error)}. "
+            f"The topic '{self.name}' cannot be reached with these settings: {error_text(error)}. "
             "Mend the worker's file, or what it names"
         )
 
@@ -268,25 +257,3 @@ class CompactedTopic:
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 100,
         }
-
-
-def _wait_for_leader(admin: AdminClient, name: str) -> None:
-    """A topic that was just made is not known everywhere at once.
-
-    Raises:
-        Unavailable: Kafka does not answer; try again.
-    """
-    deadline = time.monotonic() + _REQUEST_TIMEOUT_S
-    while time.monotonic() < deadline:
-        try:
-            found = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics.get(name)
-        except KafkaException as error:
-            raise Unavailable(f"No Kafka broker answers: {_text(error)}") from None
-        if found is not None and found.error is None and found.partitions:
-            return
-        time.sleep(0.05)
-
-
-def _text(error: KafkaException) -> str:
-    cause = error.args[0]
-    return str(cause.str()) if isinstance(cause, KafkaError) else str(error)

@@ -22,6 +22,7 @@ from headrace.model.errors import Unavailable
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.dead_letters import HEADER_PREFIX
 from headrace.sink.errors import ConfigError
+from headrace.sink.topics import error_text
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class DeadLetterTopic:
                 if ends is None or start.partition in ends:
                     yield from self._read(start, None if ends is None else ends[start.partition])
         except KafkaException as error:
-            raise Unavailable(f"Kafka does not answer: {error.args[0].str()}") from error
+            raise Unavailable(f"Kafka does not answer: {error_text(error)}") from error
 
     def replay(self) -> tuple[int, list[DeadLetter]]:
         """Produce all that was not replayed yet to the topics that it came from.
@@ -178,7 +179,7 @@ class DeadLetterTopic:
                 self._consumer.commit(offsets=kafka_offsets, asynchronous=False)
             except KafkaException as error:
                 raise Unavailable(
-                    f"What was replayed is not remembered: {error.args[0].str()}"
+                    f"What was replayed is not remembered: {error_text(error)}"
                 ) from error
 
 

@@ -52,6 +52,13 @@ _SHARING: Final = frozenset(
         _ADVERTISED_PORT,
     }
 )
+_LISTENERS: Final = "listeners"
+# Every key that acts, beside those that begin like `consumer.*`, `producer.*` or a converter,
+# and the settings of the connection.
+WORKER_KEYS: Final = frozenset({_LISTENERS, *_FOR_CONNECTORS, *_CONVERTERS, *_SHARING})
+# What librdkafka takes for a topic that is to be made.
+_REPLICAS_MAX: Final = 10_000
+_PARTITIONS_MAX: Final = 100_000
 # The worker's prefix, and the connector's that says the same.
 _CLIENTS: Final = {"consumer.": CONSUMER_PREFIX, "producer.": PRODUCER_PREFIX}
 
@@ -130,11 +137,11 @@ def read_worker_file(path: Path) -> WorkerDefaults:
             settings[_CLIENTS[client] + key.removeprefix(client)] = value
         elif key in _FOR_CONNECTORS or key.startswith(_CONVERTERS):
             settings[key] = value
-        elif key != "listeners" and not (is_shared and _is_of_sharing(key)):
+        elif key != _LISTENERS and not (is_shared and _is_of_sharing(key)):
             ignored.append(key)
     if ignored:
         logger.warning("%s: has no meaning here and is ignored: %s", path, ", ".join(ignored))
-    listener = _listener(properties.get("listeners", ""))
+    listener = _listener(properties.get(_LISTENERS, ""))
     return WorkerDefaults(settings, *listener, _sharing(properties) if is_shared else None)
 
 
@@ -156,25 +163,32 @@ def _is_of_sharing(key: str) -> bool:
 def _sharing(properties: Mapping[str, str]) -> Sharing:
     if not properties.get("bootstrap.servers", "").strip():
         raise ConfigError("bootstrap.servers", f"is required with {_CONFIG_TOPIC}")
-    port = properties.get(_ADVERTISED_PORT, "").strip()
     return Sharing(
         worker_settings(properties),
         properties[_CONFIG_TOPIC].strip(),
-        _number(properties, _CONFIG_REPLICAS, 3),
+        _number_or_default(properties, _CONFIG_REPLICAS, 3, _REPLICAS_MAX),
         properties.get(_STATUS_TOPIC, "").strip() or None,
-        _number(properties, _STATUS_REPLICAS, 3),
-        _number(properties, _STATUS_PARTITIONS, 5),
+        _number_or_default(properties, _STATUS_REPLICAS, 3, _REPLICAS_MAX),
+        _number_or_default(properties, _STATUS_PARTITIONS, 5, _PARTITIONS_MAX),
         properties.get(_ADVERTISED_HOST, "").strip() or None,
-        _number(properties, _ADVERTISED_PORT, 0) if port else None,
+        _port(properties.get(_ADVERTISED_PORT, "").strip()),
     )
 
 
-def _number(properties: Mapping[str, str], key: str, default: int) -> int:
+def _number_or_default(properties: Mapping[str, str], key: str, default: int, at_most: int) -> int:
+    """A number from 1 on, or -1 for the cluster's own default."""
     text = properties.get(key, str(default)).strip()
-    # -1 is the cluster's own default.
-    if not re.fullmatch(r"-1|[1-9][0-9]{0,4}", text):
-        raise ConfigError(key, f"'{text}' must be a number from 1, or -1 for Kafka's default")
-    return int(text)
+    if text == "-1" or (re.fullmatch(r"[0-9]{1,6}", text) and 1 <= int(text) <= at_most):
+        return int(text)
+    raise ConfigError(key, f"'{text}' must be from 1 to {at_most}, or -1 for Kafka's default")
+
+
+def _port(text: str) -> int | None:
+    if not text:
+        return None
+    if re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= 65_535:
+        return int(text)
+    raise ConfigError(_ADVERTISED_PORT, f"'{text}' must be a port, from 1 to 65535")
 
 
 def _listener(text: str) -> tuple[str | None, int | None]:
@@ -186,6 +200,6 @@ def _listener(text: str) -> tuple[str | None, int | None]:
     except ValueError:
         host, port = None, None
     if parts.scheme.lower() != "http" or port is None or "," in text:
-        raise ConfigError("listeners", f"'{text}' must be one, such as http://127.0.0.1:8083")
+        raise ConfigError(_LISTENERS, f"'{text}' must be one, such as http://127.0.0.1:8083")
     # Connect writes no host for all addresses.
     return host or "0.0.0.0", port

@@ -27,6 +27,7 @@ from headrace.sink.config import ConnectorConfig
 from headrace.sink.decode import RecordDecoder
 from headrace.sink.embedding import Embedder
 from headrace.sink.target import Target
+from headrace.sink.topics import error_text
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def dry_run(config: ConnectorConfig, target: Target | None, records_max: int) ->
     try:
         kafka_records = list(_next_records(config, records_max))
     except KafkaException as error:
-        raise Unavailable(f"Kafka does not answer: {error.args[0].str()}") from error
+        raise Unavailable(f"Kafka does not answer: {error_text(error)}") from error
     batch = decode_batch(kafka_records, RecordDecoder.of(config))
     # Tells why, if a schema registry did not answer.
     batch.decode_rest()

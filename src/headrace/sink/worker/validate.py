@@ -22,6 +22,7 @@ from headrace.sink.config_keys import SUPPORTED_KEYS
 from headrace.sink.errors import ConfigError
 from headrace.sink.placeholders import HIDDEN, shown
 from headrace.sink.target import QdrantTarget
+from headrace.sink.topics import error_text
 
 _KAFKA_TIMEOUT_S: Final = 5.0
 
@@ -158,7 +159,7 @@ def _kafka_errors(config: ConnectorConfig) -> dict[str, str]:
         admin = AdminClient(dict(admin_settings(config.consumer_settings(0))))
         found = admin.list_topics(timeout=_KAFKA_TIMEOUT_S).topics
     except KafkaException as error:
-        return {"bootstrap.servers": f"no broker answers: {error.args[0].str()}"}
+        return {"bootstrap.servers": f"no broker answers: {error_text(error)}"}
     except ConfigError as error:
         return {error.key: error.reason}
     missing = [one for one in config.topics if one not in found]
