@@ -143,6 +143,8 @@ def _range_steps(
             plan = msgspec.structs.replace(plan, strategy=RangeStrategy.EXACT, reason=reason)
         if plan.strategy is RangeStrategy.EXACT:
             strategy, cost = Strategy.EXACT_ROWS, plan.cardinality
+        elif plan.strategy is RangeStrategy.CODES:
+            strategy, cost = Strategy.CODES, plan.cardinality
         else:
             is_masked = plan.cardinality < sealed.vector_count
             strategy = Strategy.MASKED_GRAPH if is_masked else Strategy.GRAPH
@@ -154,7 +156,7 @@ def _range_steps(
             plan.cardinality,
             cost,
             plan.reason,
-            plan.ef if strategy is not Strategy.EXACT_ROWS else None,
+            plan.ef if plan.strategy is RangeStrategy.GRAPH else None,
         )
     tail_begin = store.ranges[-1].row_end
     if tail_begin < allowed.row_count:

@@ -24,7 +24,7 @@ _GROUP = 16
 
 # A vector this much outside the box (squared, relative to its distance from the middle)
 # is not where its code says it is.
-_OUTSIDE_SHARE = 0.05
+OUTSIDE_SHARE = 0.05
 
 _SAMPLE_VECTORS = 4096
 _SAMPLE_QUERIES = 64
@@ -42,14 +42,18 @@ class ByteCodes:
     Args:
         middle: shape (dim,), float32: the centre of the box.
         step: the width of one step.
+
+    Attributes:
+        offset: shape (dim,), float32; the codes of a vector are it times `steps_per_unit`,
+            and this added, as whole numbers.
     """
 
     def __init__(self, middle: FloatVector, step: float) -> None:
         self.middle = middle
         self.step = step
         self.code_dim = -(-len(middle) // _GROUP) * _GROUP
-        self._steps_per_unit = np.float32(1 / step)
-        self._offset = _CODE_MIDDLE - middle * self._steps_per_unit
+        self.steps_per_unit = np.float32(1 / step)
+        self.offset = _CODE_MIDDLE - middle * self.steps_per_unit
 
     @classmethod
     def fit(cls, vectors: FloatMatrix, outside_share: float = 0.0) -> ByteCodes:
@@ -89,8 +93,8 @@ class ByteCodes:
             query: shape (dim,).
             is_forced: take what the box can hold of it.
         """
-        scaled = query * self._steps_per_unit
-        scaled += self._offset
+        scaled = query * self.steps_per_unit
+        scaled += self.offset
         codes = np.zeros(self.code_dim, dtype=np.float32)
         inside = codes[: len(query)]
         np.maximum(scaled, _CODE_LEAST, out=inside)
@@ -99,7 +103,7 @@ class ByteCodes:
         far = float(excess.dot(excess))
         if far:
             scaled -= _CODE_MIDDLE
-            if not is_forced and far > _OUTSIDE_SHARE * float(scaled.dot(scaled)):
+            if not is_forced and far > OUTSIDE_SHARE * float(scaled.dot(scaled)):
                 return None
         np.rint(inside, out=inside)
         return codes
@@ -111,7 +115,7 @@ class ByteCodes:
         scaled -= CODE_MAX / 2
         far = np.einsum("ij,ij->i", excess, excess)
         far_from_middle = np.einsum("ij,ij->i", scaled, scaled)
-        return np.asarray(far > _OUTSIDE_SHARE * far_from_middle)
+        return np.asarray(far > OUTSIDE_SHARE * far_from_middle)
 
     def good_enough(self, vectors: FloatMatrix) -> bool:
         """Whether candidates by codes hold nearly all nearest neighbours within a sample."""
@@ -130,7 +134,7 @@ class ByteCodes:
 
     def _scaled(self, vectors: FloatMatrix) -> FloatMatrix:
         scaled = vectors - self.middle
-        scaled *= self._steps_per_unit
+        scaled *= self.steps_per_unit
         scaled += _CODE_MIDDLE
         return scaled
 

@@ -19,13 +19,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.engine.vector_index.codes import ByteCodes
+from headrace.engine.vector_index.codes import OUTSIDE_SHARE, ByteCodes
 from headrace.engine.vector_index.quantizers import encoded_query, padded, set_quantile
 from headrace.engine.vector_index.settings import (
     GraphOptions,
@@ -36,6 +36,12 @@ from headrace.engine.vector_index.settings import (
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.untyped_faiss import faiss, without_wrapper
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector
+
+# Where the package was built without a C compiler, FAISS walks all graphs.
+try:
+    from headrace.engine.vector_index.byte_walk import ByteWalk as ByteWalk
+except ImportError:
+    ByteWalk = None  # type: ignore[assignment, misc]
 
 # Nodes are added in steps of this many: a step lasts well under a second, and between
 # steps the builder reports how far it is and may be told to stop.
@@ -170,9 +176,13 @@ class Graph:
             allowed: nodes that may be returned, counted up to node_count or less; None = all.
             query_encoding: how a query is compared with quantised nodes.
         """
+        walk = self._byte_walk
+        if walk is not None:
+            mask = None if allowed is None else allowed.packed
+            return walk.nearest(query, k, ef, mask, self._is_forced)
         asked: FloatVector | None = query
         if self.kind is NodeKind.EUCLID_CODES:
-            asked = self.codes.encode_query(query, self.options.quantization is not None)
+            asked = self.codes.encode_query(query, self._is_forced)
             if asked is None:
                 return np.empty(0, dtype=np.int64)
         elif self.kind is NodeKind.QUANTISED:
@@ -189,6 +199,53 @@ class Graph:
         _search(self.index, 1, _pointer(asked), k, _pointer(distances), _pointer(found), parameters)
         # What is missing stands behind what was found, as -1.
         return found if found[-1] >= 0 else found[found >= 0]
+
+    def nearest_of(
+        self, query: FloatVector, k: int, nodes: NDArray[np.int64]
+    ) -> NDArray[np.int64] | None:
+        """Which of some nodes are nearest by their codes; k at most.
+
+        Args:
+            query: shape (dim,), float32.
+            k: how many are wanted.
+            nodes: shape (n,), each below node_count.
+
+        Returns:
+            shape (n,), int64, nearest first; None if the graph has no codes that are compared
+            faster than vectors, or they cannot express the query.
+        """
+        walk = self._byte_walk
+        return None if walk is None else walk.nearest_of(query, k, nodes, self._is_forced)
+
+    @cached_property
+    def can_scan_codes(self) -> bool:
+        """Whether `nearest_of` has an answer to most queries."""
+        return self._byte_walk is not None
+
+    @property
+    def _is_forced(self) -> bool:
+        """Whether a query that the codes cannot express is asked all the same."""
+        return self.options.quantization is not None
+
+    @cached_property
+    def _byte_walk(self) -> ByteWalk | None:
+        """What walks the graph in the place of FAISS; it looks at FAISS's memory."""
+        if self.kind is not NodeKind.EUCLID_CODES or ByteWalk is None or not self.node_count:
+            return None
+        hnsw, codes = self.index.hnsw, self.codes
+        begins = faiss.rev_swig_ptr(hnsw.offsets.data(), self.node_count + 1)
+        return ByteWalk(
+            faiss.rev_swig_ptr(self.storage.codes.data(), self.node_count * codes.code_dim),
+            codes.code_dim,
+            faiss.rev_swig_ptr(hnsw.neighbors.data(), int(begins[-1])),
+            begins,
+            faiss.vector_to_array(hnsw.cum_nneighbor_per_level),
+            hnsw.entry_point,
+            hnsw.max_level,
+            codes.offset,
+            float(codes.steps_per_unit),
+            OUTSIDE_SHARE,
+        )
 
 
 def new_graph(sample: FloatMatrix, distance: Distance, settings: IndexSettings) -> Graph:

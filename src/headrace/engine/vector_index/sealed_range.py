@@ -35,6 +35,11 @@ _MORE_CANDIDATES_MIN = 10
 _COARSE_FACTOR = 4
 _COARSE_CANDIDATES_MIN = 60
 
+# Where all codes are compared, so many of the best are scored from the floats: that takes a
+# few microseconds, and finds what is within the error of the codes.
+_SCANNED_FACTOR = 4
+_SCANNED_CANDIDATES_MIN = 40
+
 # A masked walk that met fewer than this share of the candidates it was widened for did
 # not pass where the allowed rows are.
 _MET_SHARE_MIN = 0.5
@@ -135,7 +140,8 @@ class SealedRange:
     def plan(self, allowed: RowSet, dim: int, ef: int, settings: IndexSettings) -> RangePlan:
         """How a search with these allowed rows is done."""
         cardinality = self._allowed_nodes(allowed).count
-        return plan_range(cardinality, len(self.graph_rows), dim, ef, settings)
+        can_scan = self.graph is not None and self.graph.can_scan_codes
+        return plan_range(cardinality, len(self.graph_rows), dim, ef, settings, can_scan)
 
     def nearest(
         self,
@@ -248,8 +254,17 @@ class SealedRange:
             wanted = k + max(k // 2, _MORE_CANDIDATES_MIN) if graph.is_coded else k
         wanted = min(nodes.count, wanted)
         width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
-        plan = plan_range(nodes.count, node_count, len(query), width, settings)
-        if plan.strategy is Strategy.GRAPH:
+        plan = plan_range(
+            nodes.count, node_count, len(query), width, settings, graph.can_scan_codes
+        )
+        if plan.strategy is Strategy.CODES:
+            scanned = graph.nearest_of(
+                query, max(wanted, _SCANNED_FACTOR * k + _SCANNED_CANDIDATES_MIN), nodes.rows
+            )
+            if scanned is not None:
+                scanned.sort()
+                return scanned
+        elif plan.strategy is Strategy.GRAPH:
             found = graph.search(
                 query,
                 wanted,

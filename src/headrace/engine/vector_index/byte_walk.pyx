@@ -1,0 +1,412 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: cdivision=True
+"""How is a graph over 8-bit codes walked as fast as memory gives it?
+
+FAISS's own walk over such nodes spends most of its time waiting for memory: each distance
+is asked for by itself. This walk reads the same arrays where they lie, gathers the
+neighbours of a node that it has not met, asks for all their codes at once, and compares
+them with instructions of the processor it runs on. Its candidates stand in one sorted
+array, an entry of which is one number: distance, node, and whether it was expanded.
+"""
+
+from cpython.mem cimport PyMem_RawMalloc, PyMem_RawFree, PyMem_RawCalloc
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memmove, memset
+
+import numpy as np
+
+cdef extern from *:
+    """
+    #include <math.h>
+    #include <stddef.h>
+    #include <stdint.h>
+
+    /* One function for each generation of processors; the loader takes the right one. */
+    #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) \\
+        && !defined(__clang__) && __GNUC__ >= 12
+    #define HR_CLONES __attribute__((target_clones( \\
+        "arch=x86-64-v4", "arch=x86-64-v3", "default")))
+    #else
+    #define HR_CLONES
+    #endif
+
+    #if defined(__GNUC__)
+    #define HR_PREFETCH(address) __builtin_prefetch(address)
+    #else
+    #define HR_PREFETCH(address) ((void)(address))
+    #endif
+
+    /* Squared distances of a code to those of some nodes; `dim` is a multiple of 16. */
+    HR_CLONES
+    static void hr_score_nodes(const uint8_t *codes, size_t dim, const uint8_t *query,
+                               const int32_t *nodes, ptrdiff_t count, int32_t *out)
+    {
+        for (ptrdiff_t i = 0; i < count; i++) {
+            const uint8_t *code = codes + (size_t)nodes[i] * dim;
+            int32_t sum = 0;
+            for (size_t j = 0; j < (dim & ~(size_t)15); j++) {
+                int16_t difference = (int16_t)((int16_t)query[j] - (int16_t)code[j]);
+                sum += (int32_t)difference * (int32_t)difference;
+            }
+            out[i] = sum;
+        }
+    }
+
+    static inline void hr_prefetch_bytes(const uint8_t *first, size_t count)
+    {
+        for (size_t i = 0; i < count; i += 64)
+            HR_PREFETCH(first + i);
+    }
+    """
+    void hr_score_nodes(
+        const uint8_t *codes, size_t dim, const uint8_t *query,
+        const int32_t *nodes, Py_ssize_t count, int32_t *out
+    ) noexcept nogil
+    void hr_prefetch_bytes(const uint8_t *first, size_t count) noexcept nogil
+    float rintf(float x) noexcept nogil
+
+
+# How many listed nodes are scored at a time, and for how many of these the codes are asked
+# for before they are needed.
+cdef enum:
+    BATCH = 64
+
+
+cdef struct Pool:
+    # The best entries so far, ascending.
+    uint64_t *entries
+    Py_ssize_t size
+    Py_ssize_t capacity
+
+
+cdef inline uint64_t packed(int32_t distance, int32_t node) noexcept nogil:
+    return (<uint64_t>distance << 32) | (<uint64_t>node << 1)
+
+
+cdef inline int32_t node_of(uint64_t entry) noexcept nogil:
+    return <int32_t>(<uint32_t>entry >> 1)
+
+
+cdef inline Py_ssize_t insert(Pool *pool, uint64_t entry) noexcept nogil:
+    """Put an entry in its place, and return that; the pool's capacity if it has none."""
+    cdef Py_ssize_t low = 0, high = pool.size, middle
+    if pool.size == pool.capacity:
+        if entry >= pool.entries[pool.size - 1]:
+            return pool.capacity
+        high = pool.size - 1
+        pool.size -= 1
+    while low < high:
+        middle = (low + high) >> 1
+        if pool.entries[middle] < entry:
+            low = middle + 1
+        else:
+            high = middle
+    memmove(
+        pool.entries + low + 1, pool.entries + low, (pool.size - low) * sizeof(uint64_t)
+    )
+    pool.entries[low] = entry
+    pool.size += 1
+    return low
+
+
+cdef class _Scratch:
+    """What one walk needs: which nodes it has met, by the number of the walk."""
+
+    cdef uint8_t *seen
+    cdef Py_ssize_t node_count
+    cdef uint8_t walk
+
+    def __cinit__(self, Py_ssize_t node_count):
+        self.seen = <uint8_t *>PyMem_RawCalloc(max(node_count, 1), 1)
+        if self.seen == NULL:
+            raise MemoryError
+        self.node_count = node_count
+        self.walk = 0
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.seen)
+
+    cdef void begin(self) noexcept nogil:
+        self.walk += 1
+        if self.walk == 0:
+            memset(self.seen, 0, self.node_count)
+            self.walk = 1
+
+
+cdef class ByteWalk:
+    """Walks over one finished graph; any number of threads at a time.
+
+    Args:
+        codes: shape (nodes * code_dim,): of all nodes, one behind the other.
+        code_dim: codes of a node, a multiple of 16.
+        links: of all nodes and layers; unused ones at the end of a layer's are -1.
+        begins: shape (nodes + 1,): where the links of a node begin.
+        layer_begins: where the links of a layer begin among those of a node.
+        entry: the node where walks begin; -1 if there are none.
+        top_layer: the one that `entry` is on.
+        offset: shape (dim,): what is added to a scaled query.
+        scale: what a query is multiplied with before.
+        outside_share: a query with a larger share outside the box, squared, is not walked.
+    """
+
+    cdef const uint8_t[::1] codes
+    cdef const int32_t[::1] links
+    cdef const uint64_t[::1] begins
+    cdef const int32_t[::1] layer_begins
+    cdef const float[::1] offset
+    cdef float scale, outside_share
+    cdef size_t code_dim
+    cdef Py_ssize_t node_count
+    cdef int32_t entry, top_layer
+    cdef list scratches
+
+    def __init__(
+        self,
+        const uint8_t[::1] codes,
+        size_t code_dim,
+        const int32_t[::1] links,
+        const uint64_t[::1] begins,
+        const int32_t[::1] layer_begins,
+        int32_t entry,
+        int32_t top_layer,
+        const float[::1] offset,
+        float scale,
+        float outside_share,
+    ):
+        if code_dim % 16 or <size_t>offset.shape[0] > code_dim:
+            raise ValueError("codes come in groups of 16")
+        self.node_count = begins.shape[0] - 1
+        if codes.shape[0] < self.node_count * <Py_ssize_t>code_dim:
+            raise ValueError("fewer codes than nodes")
+        self.codes, self.code_dim = codes, code_dim
+        self.links, self.begins, self.layer_begins = links, begins, layer_begins
+        self.entry, self.top_layer = entry, top_layer
+        self.offset, self.scale, self.outside_share = offset, scale, outside_share
+        self.scratches = []
+
+    def nearest(
+        self,
+        const float[::1] query,
+        Py_ssize_t k,
+        Py_ssize_t width,
+        const uint8_t[::1] allowed=None,
+        bint is_forced=False,
+    ):
+        """The nodes that are nearest by their codes, nearest first; k at most.
+
+        There are none if the codes cannot express the query. Releases the interpreter lock.
+
+        Args:
+            query: shape (dim,).
+            k: how many are wanted.
+            width: how many candidates are kept; at least k are.
+            allowed: the mask of nodes that may be returned, the lowest bit of a byte first;
+                it may end early. None = all.
+            is_forced: take of the query what the codes can express.
+
+        Returns:
+            shape (n,), int64.
+        """
+        cdef Py_ssize_t i, size
+        cdef _Scratch scratch
+        cdef Pool pool, found
+        cdef uint8_t *coded
+        cdef int32_t *batch
+        cdef Py_ssize_t links_max = self.links_max()
+        if query.shape[0] != self.offset.shape[0]:
+            raise ValueError("the query has another dimension than the nodes")
+        if self.entry < 0 or k <= 0:
+            return np.empty(0, dtype=np.int64)
+        width = max(width, k)
+        coded = <uint8_t *>PyMem_RawMalloc(
+            self.code_dim + 2 * (width + 1) * sizeof(uint64_t) + 2 * links_max * sizeof(int32_t) + 64
+        )
+        if coded == NULL:
+            raise MemoryError
+        try:
+            if not self._encode(query, coded, is_forced):
+                return np.empty(0, dtype=np.int64)
+            pool.entries = <uint64_t *>(coded + self.code_dim)
+            pool.size, pool.capacity = 0, width
+            found.entries = pool.entries + width + 1
+            found.size, found.capacity = 0, k
+            batch = <int32_t *>(found.entries + width + 1)
+            scratch = self._take_scratch()
+            with nogil:
+                scratch.begin()
+                self._walk(coded, &pool, &found, allowed, scratch, batch, batch + links_max)
+            self.scratches.append(scratch)
+            if allowed is None:
+                found.entries, found.size = pool.entries, min(pool.size, k)
+            return _nodes_of(&found)
+        finally:
+            PyMem_RawFree(coded)
+
+    def nearest_of(
+        self,
+        const float[::1] query,
+        Py_ssize_t k,
+        const int64_t[::1] nodes,
+        bint is_forced=False,
+    ):
+        """The nearest of some nodes by their codes, nearest first; k at most.
+
+        Args:
+            query, k, is_forced: as above.
+            nodes: shape (n,).
+
+        Returns:
+            shape (n,), int64; None if the codes cannot express the query.
+        """
+        cdef Pool found
+        cdef uint8_t *coded
+        if query.shape[0] != self.offset.shape[0]:
+            raise ValueError("the query has another dimension than the nodes")
+        coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (max(k, 1) + 1) * sizeof(uint64_t))
+        if coded == NULL:
+            raise MemoryError
+        try:
+            if not self._encode(query, coded, is_forced):
+                return None
+            found.entries = <uint64_t *>(coded + self.code_dim)
+            found.size, found.capacity = 0, max(k, 1)
+            with nogil:
+                self._scan(coded, &found, nodes)
+            return _nodes_of(&found)
+        finally:
+            PyMem_RawFree(coded)
+
+    cdef Py_ssize_t links_max(self) noexcept:
+        cdef Py_ssize_t layer, most = BATCH
+        for layer in range(self.layer_begins.shape[0] - 1):
+            most = max(most, self.layer_begins[layer + 1] - self.layer_begins[layer])
+        return most
+
+    cdef _Scratch _take_scratch(self):
+        try:
+            return self.scratches.pop()
+        except IndexError:
+            return _Scratch(self.node_count)
+
+    cdef bint _encode(self, const float[::1] query, uint8_t *coded, bint is_forced) noexcept:
+        """The codes of a query; False if they do not express it."""
+        cdef Py_ssize_t i, dim = query.shape[0]
+        cdef float scaled, inside, far = 0, far_from_middle = 0
+        memset(coded, 0, self.code_dim)
+        for i in range(dim):
+            scaled = query[i] * self.scale + self.offset[i]
+            inside = min(max(scaled, <float>0), <float>255)
+            far += (scaled - inside) * (scaled - inside)
+            far_from_middle += (scaled - <float>127.5) * (scaled - <float>127.5)
+            coded[i] = <uint8_t>rintf(inside)
+        return is_forced or not far > self.outside_share * far_from_middle
+
+    cdef void _scan(
+        self, const uint8_t *coded, Pool *found, const int64_t[::1] nodes
+    ) noexcept nogil:
+        cdef int32_t batch[BATCH]
+        cdef int32_t distances[BATCH]
+        cdef Py_ssize_t begin, i, count = nodes.shape[0], size
+        cdef const uint8_t *codes = &self.codes[0]
+        for begin in range(0, count, 64):
+            size = min(<Py_ssize_t>BATCH, count - begin)
+            for i in range(size):
+                batch[i] = <int32_t>nodes[begin + i]
+                hr_prefetch_bytes(codes + <size_t>batch[i] * self.code_dim, self.code_dim)
+            hr_score_nodes(codes, self.code_dim, coded, batch, size, distances)
+            for i in range(size):
+                insert(found, packed(distances[i], batch[i]))
+
+    cdef void _walk(
+        self,
+        const uint8_t *coded,
+        Pool *pool,
+        Pool *found,
+        const uint8_t[::1] allowed,
+        _Scratch scratch,
+        int32_t *batch,
+        int32_t *distances,
+    ) noexcept nogil:
+        cdef const uint8_t *codes = &self.codes[0]
+        cdef const int32_t *links = &self.links[0]
+        cdef uint8_t *seen = scratch.seen
+        cdef uint8_t walk = scratch.walk
+        cdef bint is_masked = allowed is not None
+        cdef int64_t allowed_end = allowed.shape[0] * 8 if is_masked else 0
+        cdef Py_ssize_t width = self.layer_begins[1], i, count, place, lowest, next = 0
+        cdef int32_t node, neighbour
+        cdef const int32_t *of_node
+        batch[0] = self._descend(coded, batch, distances)
+        seen[batch[0]] = walk
+        count = 1
+        lowest = 0
+        while True:
+            hr_score_nodes(codes, self.code_dim, coded, batch, count, distances)
+            for i in range(count):
+                node = batch[i]
+                place = insert(pool, packed(distances[i], node))
+                if place < lowest:
+                    lowest = place
+                if is_masked and node < allowed_end and allowed[node >> 3] >> (node & 7) & 1:
+                    insert(found, packed(distances[i], node))
+            next = lowest
+            while next < pool.size and pool.entries[next] & 1:
+                next += 1
+            if next == pool.size:
+                return
+            node = node_of(pool.entries[next])
+            pool.entries[next] |= 1
+            lowest = next + 1
+            of_node = links + self.begins[node]
+            count = 0
+            for i in range(width):
+                neighbour = of_node[i]
+                if neighbour < 0:
+                    break
+                if seen[neighbour] != walk:
+                    seen[neighbour] = walk
+                    batch[count] = neighbour
+                    count += 1
+                    hr_prefetch_bytes(codes + <size_t>neighbour * self.code_dim, self.code_dim)
+            # Where the walk most likely goes on.
+            if lowest < pool.size:
+                of_node = links + self.begins[node_of(pool.entries[lowest])]
+                hr_prefetch_bytes(<const uint8_t *>of_node, width * sizeof(int32_t))
+
+    cdef int32_t _descend(
+        self, const uint8_t *coded, int32_t *batch, int32_t *distances
+    ) noexcept nogil:
+        """The nearest node that the upper layers lead to."""
+        cdef const uint8_t *codes = &self.codes[0]
+        cdef int32_t nearest = self.entry, before, distance
+        cdef Py_ssize_t layer, i, begin, end, count
+        hr_score_nodes(codes, self.code_dim, coded, &nearest, 1, &distance)
+        for layer in range(self.top_layer, 0, -1):
+            begin, end = self.layer_begins[layer], self.layer_begins[layer + 1]
+            while True:
+                before = nearest
+                count = 0
+                for i in range(begin, end):
+                    batch[count] = self.links[self.begins[before] + i]
+                    if batch[count] < 0:
+                        break
+                    hr_prefetch_bytes(
+                        codes + <size_t>batch[count] * self.code_dim, self.code_dim
+                    )
+                    count += 1
+                hr_score_nodes(codes, self.code_dim, coded, batch, count, distances)
+                for i in range(count):
+                    if distances[i] < distance:
+                        nearest, distance = batch[i], distances[i]
+                if nearest == before:
+                    break
+        return nearest
+
+
+cdef object _nodes_of(Pool *pool):
+    nodes = np.empty(pool.size, dtype=np.int64)
+    cdef int64_t[::1] out = nodes
+    cdef Py_ssize_t i
+    for i in range(pool.size):
+        out[i] = node_of(pool.entries[i])
+    return nodes

@@ -1,0 +1,176 @@
+"""The compiled walk answers as FAISS's does, and as comparing all codes does."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from headrace.engine.vector_index import graph as graph_module
+from headrace.engine.vector_index.graph import Graph, NodeKind, extended, new_graph
+from headrace.engine.vector_index.settings import IndexSettings, Quantization, QuantizationKind
+from headrace.engine.vectors.row_set import RowSet
+from headrace.model.vectors import Distance, FloatMatrix, FloatVector
+
+pytestmark = pytest.mark.skipif(graph_module.ByteWalk is None, reason="built without a C compiler")
+
+DIM = 20
+NODES = 3000
+
+
+def _made(vectors: FloatMatrix, settings: IndexSettings | None = None) -> Graph:
+    empty = new_graph(vectors, Distance.EUCLID, settings or IndexSettings())
+    graph = extended(
+        empty, len(vectors), lambda begin, end: vectors[begin:end], 1, lambda: False, lambda _: None
+    )
+    assert graph.kind is NodeKind.EUCLID_CODES
+    return graph
+
+
+def _vectors(count: int, seed: int) -> FloatMatrix:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((30, DIM))
+    near = centres[rng.integers(0, len(centres), count)]
+    return np.asarray(near + 0.3 * rng.standard_normal((count, DIM)), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return _made(_vectors(NODES, 1))
+
+
+@pytest.fixture(scope="module")
+def queries() -> FloatMatrix:
+    return _vectors(50, 2)
+
+
+def _code_distances(graph: Graph, query: FloatVector) -> NDArray[np.int64]:
+    """shape (nodes,): squared, between the codes."""
+    codes = graph.storage.reconstruct_n(0, graph.node_count)
+    difference = codes - graph.codes.encode(query[None])
+    return np.asarray((difference**2).sum(axis=1), dtype=np.int64)
+
+
+def _by_faiss(graph: Graph) -> Graph:
+    """The same graph, walked by FAISS."""
+    other = Graph(graph.index, graph.kind, graph.codes, graph.options)
+    other.__dict__["_byte_walk"] = None
+    return other
+
+
+@pytest.mark.parametrize("width", [1, 10, 40, 200])
+def test_it_finds_as_much_as_faiss(graph: Graph, queries: FloatMatrix, width: int) -> None:
+    ours = theirs = 0
+    for query in queries:
+        nearest = set(np.argsort(_code_distances(graph, query), kind="stable")[:10].tolist())
+        ours += len(nearest & set(graph.search(query, 10, width, None).tolist()))
+        theirs += len(nearest & set(_by_faiss(graph).search(query, 10, width, None).tolist()))
+    assert ours >= 0.97 * theirs
+
+
+def test_a_walk_over_everything_is_exact(graph: Graph, queries: FloatMatrix) -> None:
+    for query in queries:
+        distances = _code_distances(graph, query)
+        found = graph.search(query, 25, NODES, None)
+        assert distances[found].tolist() == sorted(distances.tolist())[:25]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_only_allowed_nodes_are_found(graph: Graph, queries: FloatMatrix, share: float) -> None:
+    mask = np.random.default_rng(3).random(NODES) < share
+    allowed = RowSet.of_mask(mask)
+    for query in queries[:20]:
+        found = graph.search(query, 10, 600, allowed)
+        assert mask[found].all()
+        distances = np.where(mask, _code_distances(graph, query), np.iinfo(np.int64).max)
+        right = np.isin(distances[found], np.sort(distances)[:10]).sum()
+        assert len(found) == 10
+        assert right >= 9
+
+
+def test_a_mask_that_ends_early_allows_nothing_behind_it(
+    graph: Graph, queries: FloatMatrix
+) -> None:
+    found = graph.search(queries[0], 10, 500, RowSet.all(104))
+    assert len(found)
+    assert found.max() < 104
+    assert not len(graph.search(queries[0], 10, 500, RowSet.none(0)))
+
+
+def test_listed_nodes_are_all_compared(graph: Graph, queries: FloatMatrix) -> None:
+    nodes = np.flatnonzero(np.random.default_rng(4).random(NODES) < 0.2)
+    for query in queries:
+        distances = _code_distances(graph, query)
+        found = graph.nearest_of(query, 33, nodes)
+        assert found is not None
+        assert distances[found].tolist() == sorted(distances[nodes].tolist())[:33]
+    none = graph.nearest_of(queries[0], 5, nodes[:0])
+    assert none is not None
+    assert not len(none)
+    few = graph.nearest_of(queries[0], 5, nodes[:3])
+    assert few is not None
+    assert sorted(few.tolist()) == nodes[:3].tolist()
+
+
+def test_a_query_that_the_codes_cannot_express_finds_nothing(graph: Graph) -> None:
+    far = np.full(DIM, 1000, dtype=np.float32)
+    assert not len(graph.search(far, 10, 100, None))
+    assert graph.nearest_of(far, 10, np.arange(NODES)) is None
+
+
+def test_codes_that_were_asked_for_take_what_they_can_of_it() -> None:
+    scalar = Quantization(QuantizationKind.SCALAR)
+    graph = _made(_vectors(500, 5), IndexSettings(quantization=scalar))
+    far = np.full(DIM, 1000, dtype=np.float32)
+    assert len(graph.search(far, 10, 100, None)) == 10
+
+
+def test_more_walks_than_a_mark_can_count(graph: Graph, queries: FloatMatrix) -> None:
+    first = graph.search(queries[0], 10, 20, None).tolist()
+    for _ in range(600):
+        assert graph.search(queries[0], 10, 20, None).tolist() == first
+
+
+def test_walks_beside_each_other_do_not_disturb_each_other(
+    graph: Graph, queries: FloatMatrix
+) -> None:
+    alone = [graph.search(query, 10, 50, None).tolist() for query in queries]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            beside = pool.map(lambda query: graph.search(query, 10, 50, None).tolist(), queries)
+            assert list(beside) == alone
+
+
+def test_a_wrong_dimension_is_refused(graph: Graph) -> None:
+    with pytest.raises(ValueError, match="dimension"):
+        graph.search(np.zeros(DIM + 1, dtype=np.float32), 10, 50, None)
+    with pytest.raises(ValueError, match="dimension"):
+        graph.nearest_of(np.zeros(DIM - 1, dtype=np.float32), 10, np.arange(3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=st.integers(1, 60), dim=st.integers(1, 40), k=st.integers(1, 70))
+def test_small_graphs_of_any_dimension_are_exact(count: int, dim: int, k: int) -> None:
+    rng = np.random.default_rng(count * 100 + dim)
+    vectors = rng.standard_normal((count, dim)).astype(np.float32)
+    graph = _made(vectors)
+    query = vectors[0]
+    distances = _code_distances(graph, query)
+    wanted = sorted(distances.tolist())[:k]
+    assert distances[graph.search(query, k, 200, None)].tolist() == wanted
+    listed = graph.nearest_of(query, k, np.arange(count))
+    assert listed is not None
+    assert distances[listed].tolist() == wanted
+
+
+def test_without_the_compiled_module_faiss_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_module, "ByteWalk", None)
+    vectors = _vectors(1000, 6)
+    graph = _made(vectors)
+    assert not graph.can_scan_codes
+    assert graph.nearest_of(vectors[3], 5, np.arange(10)) is None
+    assert graph.search(vectors[3], 1, 50, None).tolist() == [3]
