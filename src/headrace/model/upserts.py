@@ -16,9 +16,10 @@ from headrace.model.collection_config import CollectionConfig, SparseVectorParam
 from headrace.model.errors import InvalidVector, UnknownVectorName, WrongVectorDimension
 from headrace.model.filters import Filter
 from headrace.model.ids import PointId
-from headrace.model.operations import UpdateMode, UpdateVectors, UpsertPoints
+from headrace.model.operations import PayloadJson, UpdateMode, UpdateVectors, UpsertPoints
 from headrace.model.points import PointStruct
 from headrace.model.vectors import (
+    DEFAULT_VECTOR_NAME,
     DenseBatch,
     FloatMatrix,
     FloatVector,
@@ -56,6 +57,33 @@ def build_upsert(
         mode=mode,
         update_filter=update_filter,
     )
+
+
+def build_dense_upsert(
+    ids: list[PointId],
+    vectors: FloatMatrix,
+    payloads: list[PayloadJson],
+    config: CollectionConfig,
+) -> UpsertPoints:
+    """One upsert of points that all have the default dense vector.
+
+    Args:
+        ids: unique.
+        vectors: shape (len(ids), dim), float32, all finite.
+        payloads: one JSON object per point.
+        config: the collection's.
+
+    Raises: as `build_upsert`; names the first point.
+    """
+    name = DEFAULT_VECTOR_NAME
+    params = config.find_vector(name)
+    if params is None:
+        raise UnknownVectorName(name, ids[0])
+    if isinstance(params, SparseVectorParams) or params.is_multi:
+        raise InvalidVector("Expected another kind, got dense vectors", name, ids[0])
+    if vectors.shape[1] != params.size:
+        raise WrongVectorDimension(params.size, vectors.shape[1], name, ids[0])
+    return UpsertPoints(ids, {name: DenseBatch(np.arange(len(ids)), vectors)}, payloads)
 
 
 def build_update_vectors(

@@ -6,16 +6,18 @@ out to be bad, the one before it counts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import msgspec
 
 from headrace.model.errors import HeadraceError
 from headrace.model.ids import PointId
 from headrace.model.operations import SourcePartition
-from headrace.sink.changes import Change, Delete, Upsert
+from headrace.sink.changes import Delete, Upsert
 from headrace.sink.decode import RecordDecoder, quiet_overflow
+from headrace.sink.entries import Entry, UpsertColumns
 from headrace.sink.errors import FailureClass, RecordError, failure_class
 from headrace.sink.kafka_record import KafkaHeaders, KafkaRecord
 
@@ -29,13 +31,6 @@ __all__ = [
     "decode_batch",
     "fold",
 ]
-
-
-class Entry(msgspec.Struct, frozen=True, eq=False):
-    """A record and a change that it stands for; one of many points has an entry for each."""
-
-    kafka_record: KafkaRecord
-    change: Change
 
 
 class Refusal(msgspec.Struct, frozen=True, eq=False):
@@ -60,7 +55,7 @@ class Batch:
         lost: partitions whose records are to be forgotten: see `lose`.
     """
 
-    entries: dict[str, list[Entry]] = field(default_factory=dict)
+    entries: dict[str, Sequence[Entry]] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     failure: Refusal | None = None
     next_offsets: dict[SourcePartition, int] = field(default_factory=dict)
@@ -73,17 +68,26 @@ class Batch:
         """Whether nothing waits to be decoded."""
         return not self.undecoded
 
-    def decode_rest(self) -> None:
+    def decode_rest(self, known: Mapping[int, Upsert] = MappingProxyType({})) -> None:
         """Decode what could not be decoded yet; nothing is lost or done twice by an error.
+
+        Args:
+            known: by rank among those, what was read already.
 
         Raises:
             HeadraceError: of the class TARGET, if the registry still does not answer.
         """
         with quiet_overflow():
+            rank = 0
             while self.undecoded:
                 assert self.decoder is not None
-                self._decode(self.undecoded[-1], self.decoder)
+                upsert = known.get(rank)
+                if upsert is None:
+                    self._decode(self.undecoded[-1], self.decoder)
+                else:
+                    self._add(Entry(self.undecoded[-1], upsert))
                 self.undecoded.pop()
+                rank += 1
 
     def _decode(self, kafka_record: KafkaRecord, decoder: RecordDecoder) -> None:
         try:
@@ -92,10 +96,14 @@ class Batch:
             self.refusals.append(Refusal(kafka_record, error))
             return
         for change in changes:
-            entries = self.entries.setdefault(change.collection_name, [])
-            entries.append(Entry(kafka_record, change))
+            self._add(Entry(kafka_record, change))
 
-    def share(self, entries: dict[str, list[Entry]], with_rest: bool) -> Batch:
+    def _add(self, entry: Entry) -> None:
+        entries = self.entries.setdefault(entry.change.collection_name, [])
+        assert isinstance(entries, list)
+        entries.append(entry)
+
+    def share(self, entries: Mapping[str, Sequence[Entry]], with_rest: bool) -> Batch:
         """Some of the entries of a decoded batch, to be written by themselves.
 
         Args:
@@ -171,14 +179,20 @@ def decode_batch(kafka_records: Sequence[KafkaRecord], decoder: RecordDecoder) -
     If a schema registry does not answer, the rest stays undecoded, to be tried again: an
     outage of the registry is like one of the target.
     """
-    batch = Batch(undecoded=list(reversed(kafka_records)), decoder=decoder)
+    batch = Batch(decoder=decoder)
     for kafka_record in kafka_records:
         batch.next_offsets[kafka_record.partition] = kafka_record.kafka_offset + 1
-    try:
-        batch.decode_rest()
-    except HeadraceError as error:
-        if failure_class(error) is not FailureClass.TARGET:
-            raise
+    with quiet_overflow():
+        together = decoder.decode_together(kafka_records)
+        if isinstance(together, UpsertColumns):
+            batch.entries[together.collection_name] = together
+            return batch
+        batch.undecoded = list(reversed(kafka_records))
+        try:
+            batch.decode_rest(together)
+        except HeadraceError as error:
+            if failure_class(error) is not FailureClass.TARGET:
+                raise
     return batch
 
 

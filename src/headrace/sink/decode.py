@@ -1,13 +1,15 @@
 """How do the bytes of one Kafka record become changes of points?
 
 Most records are plain JSON and in order: simdjson parses them, and vectors go from its
-tape into arrays without a Python number in between. At any doubt (a duplicate key, an
-odd id, a number that fits nowhere) the record is read again by `envelope`, which either
-knows its value or says what is wrong with it.
+tape into arrays without a Python number in between; those with one dense vector are read
+many at once (`decode_together`). At any doubt (a duplicate key, an odd id, a number that fits
+nowhere) the record is read again by `envelope`, which either knows its value or says what is
+wrong with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Final, cast
 
@@ -24,6 +26,8 @@ from headrace.sink.changes import Change, Upsert
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.connect_value import ConnectValue, as_connect
 from headrace.sink.converters import JSON_CONVERTER_CLASS, Converter, TextConverter
+from headrace.sink.decode_together import Envelopes, EnvelopesReader
+from headrace.sink.entries import UpsertColumns
 from headrace.sink.envelope import SPARSE_INDEX_MAX
 from headrace.sink.errors import Reason, RecordError, Stage
 from headrace.sink.json_value import InvalidJson, parse_json
@@ -70,6 +74,7 @@ class RecordDecoder:
             value_converter.reads_plain_json and transforms is None and self._shape.rows is None
         )
         self._parser = simdjson.Parser()
+        self._envelopes = EnvelopesReader()
 
     @classmethod
     def of(cls, config: ConnectorConfig) -> RecordDecoder:
@@ -91,6 +96,52 @@ class RecordDecoder:
         with quiet_overflow():
             (change,) = self.decode_record(KafkaRecord(_NOWHERE, 0, kafka_key, kafka_value))
         return change
+
+    def decode_together(
+        self, kafka_records: Sequence[KafkaRecord]
+    ) -> UpsertColumns | dict[int, Upsert]:
+        """The upserts that records stand for, of those that can be read together.
+
+        Returns:
+            Columns if that is all of them, each puts another point, and all into one
+            collection; else by rank. The other records are for `decode_record`.
+        """
+        if not self._is_plain_json or not self._shape.is_plain:
+            return {}
+        texts = [one.kafka_value if self._is_envelope(one) else None for one in kafka_records]
+        envelopes = self._envelopes.read(texts)
+        names = self._collection_names(kafka_records, envelopes)
+        vectors, payloads = envelopes.vectors, envelopes.payloads
+        is_all = 0 < len(kafka_records) == len(envelopes.ranks) == len(set(envelopes.ids))
+        if is_all and names[0] and names.count(names[0]) == len(names):
+            return UpsertColumns(names[0], kafka_records, envelopes.ids, vectors, payloads)
+        rows = zip(envelopes.ranks, names, envelopes.ids, vectors, payloads, strict=True)
+        return {
+            rank: Upsert(name, PointStruct(point_id, {DEFAULT_VECTOR_NAME: vector}, payload))
+            for rank, name, point_id, vector, payload in rows
+            if name
+        }
+
+    def _is_envelope(self, kafka_record: KafkaRecord) -> bool:
+        """Whether nothing but its value says what a record stands for, if it has one."""
+        return (kafka_record.kafka_key is None or not self._key_converter.refuses_bytes) and not (
+            self._reads_json_headers and kafka_record.headers
+        )
+
+    def _collection_names(
+        self, kafka_records: Sequence[KafkaRecord], envelopes: Envelopes
+    ) -> list[str | None]:
+        """Where each envelope goes; None if neither it nor the configuration says."""
+        by_partition = {
+            partition: self._shape.routing.collection_of(partition.stream)
+            for partition in {one.partition for one in kafka_records}
+        }
+        if not any(by_partition.values()):
+            return envelopes.collection_names
+        own = (by_partition[kafka_records[rank].partition] for rank in envelopes.ranks)
+        return [
+            routed or named for routed, named in zip(own, envelopes.collection_names, strict=True)
+        ]
 
     def decode_record(self, kafka_record: KafkaRecord) -> tuple[Change, ...]:
         """The changes that a record stands for, in order; none if a transform dropped it.

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -24,6 +24,7 @@ from headrace.model.operations import SourcePartition
 from headrace.sink.batch import Batch, Entry
 from headrace.sink.config import RetryLimits
 from headrace.sink.dead_letters import Interrupted
+from headrace.sink.entries import UpsertColumns, kafka_records_of
 from headrace.sink.partition_locks import stripe_of
 from headrace.sink.progress import TaskCounters
 from headrace.sink.retry import retry
@@ -169,7 +170,7 @@ class Lanes:
                 for piece in pieces:
                     piece.batch.lose(partitions)
 
-    def first_entries(self, collection_name: str) -> list[Entry]:
+    def first_entries(self, collection_name: str) -> Sequence[Entry]:
         """The oldest records in hand that go into a collection; for any thread."""
         with self._changed:
             in_hand = [batch for batch, _ in self._in_hand]
@@ -347,6 +348,8 @@ def _has_shared_records(batch: Batch) -> bool:
     """Whether a record changes several points."""
     seen: set[int] = set()
     for entries in batch.entries.values():
+        if isinstance(entries, UpsertColumns):
+            continue
         for entry in entries:
             if id(entry.kafka_record) in seen:
                 return True
@@ -357,9 +360,9 @@ def _has_shared_records(batch: Batch) -> bool:
 def _timestamps_ms(batch: Batch) -> NDArray[np.int64]:
     """The timestamps of the good records, for their freshness once they are written."""
     found = [
-        entry.kafka_record.timestamp_ms
+        kafka_record.timestamp_ms
         for entries in batch.entries.values()
-        for entry in entries
-        if entry.kafka_record.timestamp_ms is not None
+        for kafka_record in kafka_records_of(entries)
+        if kafka_record.timestamp_ms is not None
     ]
     return np.array(found, np.int64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import orjson
 
@@ -25,9 +25,10 @@ from headrace.model.operations import (
 )
 from headrace.model.points import PointStruct
 from headrace.model.queries import NO_PAYLOAD, NO_VECTORS, WHOLE_PAYLOAD
-from headrace.model.upserts import build_upsert
+from headrace.model.upserts import build_dense_upsert, build_upsert
 from headrace.service.service import Service
 from headrace.sink.changes import WritableChange, operation_of, runs
+from headrace.sink.entries import UpsertColumns
 from headrace.sink.json_value import JsonValue
 from headrace.sink.partition_locks import PartitionLocks
 from headrace.sink.qdrant_target import QdrantTarget
@@ -140,6 +141,20 @@ class Target(Protocol):
         ...
 
 
+@runtime_checkable
+class ColumnsTarget(Target, Protocol):
+    """A target that takes columns as they are."""
+
+    def write_columns(
+        self,
+        collection_name: str,
+        columns: UpsertColumns,
+        source_offsets: Sequence[SourceOffset],
+    ) -> None:
+        """As `write`, for points that all have the default dense vector."""
+        ...
+
+
 class EmbeddedTarget:
     """The engine of this process: exactly once.
 
@@ -197,6 +212,17 @@ class EmbeddedTarget:
         if deleted_ids:
             operations.append(DeletePoints(PointSelector(ids=tuple(deleted_ids))))
         self._service.write(collection_name, operations, source_offsets)
+
+    def write_columns(
+        self,
+        collection_name: str,
+        columns: UpsertColumns,
+        source_offsets: Sequence[SourceOffset],
+    ) -> None:
+        """See `ColumnsTarget`."""
+        config = self._service.collection_config(collection_name)
+        upsert = build_dense_upsert(columns.ids, columns.vectors, columns.payloads, config)
+        self._service.write(collection_name, [upsert], source_offsets)
 
     def apply(
         self,

@@ -29,6 +29,7 @@ from headrace.sink.auto_create import infer_collection_config
 from headrace.sink.batch import Batch, Entry, Fold, Refusal, fold
 from headrace.sink.changes import Delete, Merge, Upsert, content_of
 from headrace.sink.config import ConnectorConfig
+from headrace.sink.entries import UpsertColumns
 from headrace.sink.errors import (
     FailureClass,
     Reason,
@@ -43,7 +44,7 @@ from headrace.sink.parts import in_parts
 from headrace.sink.progress import TaskCounters
 from headrace.sink.request_size import RequestSize
 from headrace.sink.steps import Plan, Step, in_rounds, plan_steps, points_without_whole
-from headrace.sink.target import Target
+from headrace.sink.target import ColumnsTarget, Target
 from headrace.sink.version_order import VersionOrder, sort_by_version
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class BatchWriter:
         counters: TaskCounters,
         log_end: Callable[[SourcePartition], int | None],
         is_interrupted: Callable[[], bool],
-        first_entries: Callable[[str], list[Entry]] = lambda _name: [],
+        first_entries: Callable[[str], Sequence[Entry]] = lambda _name: [],
     ) -> None:
         self._config = config
         self._target = target
@@ -127,12 +128,34 @@ class BatchWriter:
     def _write_collection(self, batch: Batch, name: str) -> None:
         """Write what a collection gets from a batch, which it does not have already."""
         try:
-            self._write_what_is_good(batch, name)
+            if not self._write_columns(batch, name):
+                self._write_what_is_good(batch, name)
         except HeadraceError as error:
             if error.code is not ErrorCode.NOT_FOUND:
                 raise
             if self._make_collection(batch, name, error):
                 self._write_what_is_good(batch, name)
+
+    def _write_columns(self, batch: Batch, name: str) -> bool:
+        """Write entries that are columns, as such; False if they have to be looked at."""
+        batch.drop_lost()
+        columns = batch.entries.get(name)
+        target = self._target
+        if not isinstance(columns, UpsertColumns) or not isinstance(target, ColumnsTarget):
+            return False
+        taken = target.taken(name)
+        if any(first < taken.get(one, 0) for one, first in columns.first_offsets.items()):
+            return False
+        # A batch that the task fails for is read again from its first record on.
+        source_offsets = [] if batch.failure else _source_offsets(batch)
+        try:
+            target.write_columns(name, columns, source_offsets)
+        except HeadraceError as error:
+            if failure_class(error) is not FailureClass.RECORD:
+                raise
+            return False
+        self._counters.add(points_written=len(columns))
+        return True
 
     def _write_what_is_good(self, batch: Batch, name: str) -> None:
         """Write and take out what is refused, until nothing is; each turn has fewer entries."""
@@ -218,7 +241,7 @@ class BatchWriter:
             self._counters.add(points_written=len(written), points_deleted=len(deleted))
         return refused
 
-    def _not_taken(self, name: str, entries: list[Entry]) -> list[Entry]:
+    def _not_taken(self, name: str, entries: Sequence[Entry]) -> list[Entry]:
         """The entries that a collection does not have yet.
 
         Raises:
@@ -418,6 +441,8 @@ def check_log_end(partition: SourcePartition, taken: int, log_end: int | None) -
 
 
 def _has_patches(entries: Sequence[Entry]) -> bool:
+    if isinstance(entries, UpsertColumns):
+        return False
     return any(not isinstance(entry.change, Upsert | Delete) for entry in entries)
 
 

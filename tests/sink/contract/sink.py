@@ -14,7 +14,7 @@ from headrace.model.points import Record
 from headrace.model.queries import ALL_VECTORS, WHOLE_PAYLOAD
 from headrace.model.vectors import Distance
 from headrace.service.service import Service
-from headrace.sink.batch import KafkaRecord, Refusal, decode_batch
+from headrace.sink.batch import Batch, KafkaRecord, Refusal, decode_batch
 from headrace.sink.changes import Change
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.decode import RecordDecoder
@@ -103,7 +103,11 @@ class Sink:
     def take_records(self, records: Sequence[KafkaRecord]) -> None:
         """Write records as one batch."""
         self._next_offset += len(records)
-        self._writer.write(decode_batch(records, self._decoder))
+        self.write(decode_batch(records, self._decoder))
+
+    def write(self, batch: Batch) -> None:
+        """Write a decoded batch."""
+        self._writer.write(batch)
 
     def point(self, point_id: PointId, collection_name: str = "c") -> Record | None:
         """A stored point, whole."""
