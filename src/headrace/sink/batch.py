@@ -19,7 +19,7 @@ from headrace.sink.changes import Delete, Upsert
 from headrace.sink.decode import RecordDecoder, quiet_overflow
 from headrace.sink.entries import Entry, UpsertColumns
 from headrace.sink.errors import FailureClass, RecordError, failure_class
-from headrace.sink.kafka_record import KafkaHeaders, KafkaRecord
+from headrace.sink.kafka_record import KafkaHeaders, KafkaRecord, in_runs
 
 __all__ = [
     "Batch",
@@ -180,8 +180,8 @@ def decode_batch(kafka_records: Sequence[KafkaRecord], decoder: RecordDecoder) -
     outage of the registry is like one of the target.
     """
     batch = Batch(decoder=decoder)
-    for kafka_record in kafka_records:
-        batch.next_offsets[kafka_record.partition] = kafka_record.kafka_offset + 1
+    for partition, run in in_runs(kafka_records):
+        batch.next_offsets[partition] = run[-1].kafka_offset + 1
     with quiet_overflow():
         together = decoder.decode_together(kafka_records)
         if isinstance(together, UpsertColumns):

@@ -31,7 +31,7 @@ from headrace.sink.entries import UpsertColumns
 from headrace.sink.envelope import SPARSE_INDEX_MAX
 from headrace.sink.errors import Reason, RecordError, Stage
 from headrace.sink.json_value import InvalidJson, parse_json
-from headrace.sink.kafka_record import KafkaRecord
+from headrace.sink.kafka_record import KafkaRecord, in_runs
 from headrace.sink.shapes.routing import Routing
 from headrace.sink.shapes.rows import DELETED_FIELD
 from headrace.sink.shapes.shape import Shape
@@ -108,7 +108,14 @@ class RecordDecoder:
         """
         if not self._is_plain_json or not self._shape.is_plain:
             return {}
-        texts = [one.kafka_value if self._is_envelope(one) else None for one in kafka_records]
+        no_key, no_headers = self._key_converter.refuses_bytes, self._reads_json_headers
+        # Nothing but its value says what a record stands for.
+        texts = [
+            None
+            if (no_key and one.kafka_key is not None) or (no_headers and one.headers)
+            else one.kafka_value
+            for one in kafka_records
+        ]
         envelopes = self._envelopes.read(texts)
         names = self._collection_names(kafka_records, envelopes)
         vectors, payloads = envelopes.vectors, envelopes.payloads
@@ -122,26 +129,19 @@ class RecordDecoder:
             if name
         }
 
-    def _is_envelope(self, kafka_record: KafkaRecord) -> bool:
-        """Whether nothing but its value says what a record stands for, if it has one."""
-        return (kafka_record.kafka_key is None or not self._key_converter.refuses_bytes) and not (
-            self._reads_json_headers and kafka_record.headers
-        )
-
     def _collection_names(
         self, kafka_records: Sequence[KafkaRecord], envelopes: Envelopes
     ) -> list[str | None]:
         """Where each envelope goes; None if neither it nor the configuration says."""
-        by_partition = {
-            partition: self._shape.routing.collection_of(partition.stream)
-            for partition in {one.partition for one in kafka_records}
-        }
-        if not any(by_partition.values()):
-            return envelopes.collection_names
-        own = (by_partition[kafka_records[rank].partition] for rank in envelopes.ranks)
-        return [
-            routed or named for routed, named in zip(own, envelopes.collection_names, strict=True)
+        routed = [
+            name
+            for partition, run in in_runs(kafka_records)
+            for name in [self._shape.routing.collection_of(partition.stream)] * len(run)
         ]
+        if not any(routed):
+            return envelopes.collection_names
+        named = zip(envelopes.ranks, envelopes.collection_names, strict=True)
+        return [routed[rank] or name for rank, name in named]
 
     def decode_record(self, kafka_record: KafkaRecord) -> tuple[Change, ...]:
         """The changes that a record stands for, in order; none if a transform dropped it.

@@ -16,7 +16,7 @@ from headrace.model.operations import PayloadJson, SourcePartition
 from headrace.model.points import PointStruct
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, FloatMatrix
 from headrace.sink.changes import Change, Upsert
-from headrace.sink.kafka_record import KafkaRecord
+from headrace.sink.kafka_record import KafkaRecord, in_runs
 
 
 class Entry(msgspec.Struct, frozen=True, eq=False):
@@ -54,8 +54,8 @@ class UpsertColumns(Sequence[Entry]):
         self.vectors = vectors
         self.payloads = payloads
         self.first_offsets: dict[SourcePartition, int] = {}
-        for kafka_record in kafka_records:
-            self.first_offsets.setdefault(kafka_record.partition, kafka_record.kafka_offset)
+        for partition, run in in_runs(kafka_records):
+            self.first_offsets.setdefault(partition, run[0].kafka_offset)
         self._entries: list[Entry] | None = None
 
     def __len__(self) -> int:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
+
 import msgspec
 
 from headrace.model.operations import SourcePartition
@@ -9,7 +13,7 @@ from headrace.model.operations import SourcePartition
 KafkaHeaders = list[tuple[str, str | bytes | None]]
 
 
-class KafkaRecord(msgspec.Struct, frozen=True, eq=False):
+class KafkaRecord(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One record as Kafka has it.
 
     Attributes:
@@ -27,3 +31,14 @@ class KafkaRecord(msgspec.Struct, frozen=True, eq=False):
     def bytes_count(self) -> int:
         """The size of key and value."""
         return len(self.kafka_key or b"") + len(self.kafka_value or b"")
+
+
+def in_runs(
+    kafka_records: Iterable[KafkaRecord],
+) -> Iterator[tuple[SourcePartition, list[KafkaRecord]]]:
+    """Neighbours of one partition; a partition may come again."""
+    for partition, run in groupby(kafka_records, _partition_of):
+        yield partition, [*run]
+
+
+_partition_of = attrgetter("partition")

@@ -29,6 +29,7 @@ from headrace.model.operations import SourceOffset, SourcePartition
 from headrace.sink.batch import KafkaHeaders, KafkaRecord
 from headrace.sink.config import BatchLimits, ConnectorConfig
 from headrace.sink.errors import TaskFailed
+from headrace.sink.kafka_record import in_runs
 from headrace.sink.target import Target
 from headrace.sink.writer import check_log_end
 
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 # when each is a megabyte, many enough that the call costs nothing.
 _CHUNK_RECORDS: Final = 100
 _REQUEST_TIMEOUT_S: Final = 2.0
+_NO_PARTITION: Final = SourcePartition("", "", 0)
 _NEEDS_OPERATOR: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -152,7 +154,18 @@ class Source:
 
     def close_batch(self, limits: BatchLimits) -> list[KafkaRecord]:
         """What was read so far, within the limits; an oversize record goes alone."""
-        closed: list[KafkaRecord] = []
+        closed = self._first_ready(limits)
+        for partition, _ in in_runs(closed):
+            self._look_at_end(partition)
+        return closed
+
+    def _first_ready(self, limits: BatchLimits) -> list[KafkaRecord]:
+        if len(self._ready) <= limits.records_max and self._ready_bytes <= limits.bytes_max:
+            closed = [*self._ready]
+            self._ready.clear()
+            self._ready_bytes = 0
+            return closed
+        closed = []
         bytes_count = 0
         while self._ready and len(closed) < limits.records_max:
             size = self._ready[0].bytes_count
@@ -161,8 +174,6 @@ class Source:
             closed.append(self._ready.popleft())
             bytes_count += size
         self._ready_bytes -= bytes_count
-        for partition in {one.partition for one in closed}:
-            self._look_at_end(partition)
         return closed
 
     def wait(self, wait_s: float) -> None:
@@ -316,38 +327,48 @@ class Source:
     # Messages and events
 
     def _take(self, messages: list[Message]) -> None:
+        topic, number = None, None
+        partition, standing = _NO_PARTITION, None
         for message in messages:
             error = message.error()
-            if error is None:
-                self._take_record(message)
-            else:
+            if error is not None:
                 self._take_event(message, error)
+                continue
+            # As a rule that of the message before.
+            if message.topic() != topic or message.partition() != number:
+                topic, number = message.topic(), message.partition()
+                partition = self._partition(str(topic), int(number or 0))
+                standing = self._standings.get(partition)
+            # None: of a partition that was just handed over.
+            if standing is not None:
+                self._take_record(message, partition, standing)
         if self._fatal is not None:
             raise _kafka_failure(self._fatal)
 
-    def _take_record(self, message: Message) -> None:
-        partition = self._partition(str(message.topic()), int(message.partition() or 0))
-        standing = self._standings.get(partition)
-        kafka_offset = int(message.offset() or 0)
-        # A record of a partition that was just handed over, or one that was read before:
-        # librdkafka may go back a little when a partition is resumed.
-        if standing is None or (standing.read is not None and kafka_offset < standing.read):
+    def _take_record(
+        self, message: Message, partition: SourcePartition, standing: _Standing
+    ) -> None:
+        kafka_offset = message.offset() or 0
+        # Read before: librdkafka may go back a little when a partition is resumed.
+        if standing.read is not None and kafka_offset < standing.read:
             return
         if standing.durable is None:
             standing.durable = kafka_offset
         standing.read = standing.taken = kafka_offset + 1
         standing.old_end = None
         kind, timestamp_ms = message.timestamp()
-        kafka_record = KafkaRecord(
-            partition,
-            kafka_offset,
-            message.key(),
-            message.value(),
-            _headers(message),
-            None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
+        kafka_key, kafka_value, headers = message.key(), message.value(), message.headers()
+        self._ready.append(
+            KafkaRecord(
+                partition,
+                kafka_offset,
+                kafka_key,
+                kafka_value,
+                _headers(headers) if headers else [],
+                None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp_ms,
+            )
         )
-        self._ready.append(kafka_record)
-        self._ready_bytes += kafka_record.bytes_count
+        self._ready_bytes += len(kafka_key or b"") + len(kafka_value or b"")
 
     def _take_event(self, message: Message, error: KafkaError) -> None:
         code = error.code()
@@ -463,8 +484,7 @@ def _topic_partition(partition: SourcePartition, kafka_offset: int | None = None
     return TopicPartition(partition.stream, partition.partition, kafka_offset)
 
 
-def _headers(message: Message) -> KafkaHeaders:
-    headers = message.headers() or []
+def _headers(headers: dict[str, str | bytes | None] | KafkaHeaders) -> KafkaHeaders:
     return list(headers.items()) if isinstance(headers, dict) else headers
 
 

@@ -25,6 +25,7 @@ from headrace.engine.vector_index.graph import (
     resumed,
     with_codes,
 )
+from headrace.engine.vector_index.pace import Pace
 from headrace.engine.vector_index.quantizers import new_codes, padded
 from headrace.engine.vector_index.sealed_range import CodeSearch, SealedRange
 from headrace.engine.vector_index.settings import IndexSettings
@@ -100,6 +101,7 @@ class IndexedVectors(DenseVectors):
         self._progress: GraphProgress | None = None
         self._build_error: Exception | None = None
         self._wear_checked_at = 0.0
+        self._pace = Pace()
         self.work_log = WorkLog()
 
     # Searching
@@ -180,6 +182,7 @@ class IndexedVectors(DenseVectors):
             live: shape (row_count,), of a view that readers have: never changed again.
         """
         self._live = live
+        self._pace.note_write()
         if self.settings.rows_min is None or self._closing.is_set():
             return
         tail_begin = self._ranges[-1].row_end if self._ranges else 0
@@ -239,7 +242,11 @@ class IndexedVectors(DenseVectors):
             began = time.monotonic()
             try:
                 made = self._build(
-                    plan, ranges, live, settings, lambda: is_stopped() or self._closing.is_set()
+                    plan,
+                    ranges,
+                    live,
+                    settings,
+                    lambda: self._pace.give_way(lambda: is_stopped() or self._closing.is_set()),
                 )
             except Abandoned:
                 self._progress = None
