@@ -15,24 +15,29 @@ from benchmarks.against_zvec import compare_with_zvec
 from benchmarks.data import Dataset, make_dataset, make_text_dataset
 from benchmarks.filling import compare_filling
 from benchmarks.filtering import compare_filters
+from benchmarks.freshness import compare_freshness
 from benchmarks.ingest import compare_ingest
 from benchmarks.results import RESULTS_FOLDER, Figure, describe_run, write_results
 from benchmarks.searching import compare_searches
 from benchmarks.serving import LoadGeneratorMissing, compare_serving
 from benchmarks.sides import EdgeSide, HeadraceSide
 from benchmarks.sparse import compare_sparse, make_sparse_data
-from benchmarks.streaming import compare_streaming
+from benchmarks.streaming import compare_streaming, max_rate
 from benchmarks.zvec_side import has_zvec
+from headrace.demo.broker import TansuBroker
 
 DEFAULT_POINT_COUNT = 100_000
 DEFAULT_TEXT_COUNT = 200_000
 DEFAULT_DIM = 128
 DEFAULT_QUERY_COUNT = 400
 DEFAULT_CALL_COUNT = 100
-PARTS = ("synthetic", "text", "sparse", "ingest", "serving", "streaming")
+PARTS = ("synthetic", "text", "sparse", "ingest", "serving", "streaming", "freshness")
 
 # Records and floats of each: the ratio that is aimed at.
 _STREAMS = {(50_000, 128): 0.5, (10_000, 1536): 0.6}
+# What tells the maximum rate, of which a stream has half for so long.
+_RATE_POINTS = 50_000
+_STREAM_S = 5.0
 
 # Of a file, say, which has no width of its own.
 _TABLE_WIDTH_MIN = 170
@@ -118,6 +123,9 @@ def _measure(part: str, chosen: argparse.Namespace, folder: Path, tell: Tell) ->
         case "streaming":
             folder.mkdir()
             return list(_stream(chosen, folder, tell))
+        case "freshness":
+            folder.mkdir()
+            return _fresh(chosen, folder, tell)
         case "text":
             dataset = make_text_dataset(chosen.texts, chosen.queries, chosen.disk)
         case _:
@@ -129,6 +137,17 @@ def _stream(chosen: argparse.Namespace, folder: Path, tell: Tell) -> Iterator[Fi
     for (points, dim), target in _STREAMS.items():
         dataset = make_dataset(min(points, chosen.points), dim, 1)
         yield compare_streaming(dataset, _described(dataset), folder / str(dim), target, tell)
+
+
+def _fresh(chosen: argparse.Namespace, folder: Path, tell: Tell) -> list[Figure]:
+    """Searches beside a stream into as many points as are stored before."""
+    dim = chosen.dim
+    measured = make_dataset(min(_RATE_POINTS, chosen.points), dim, 1)
+    with TansuBroker.start() as broker:
+        rate = max_rate(measured, broker, folder / "rate") / 2
+    dataset = make_dataset(chosen.points + int(rate * _STREAM_S), dim, chosen.queries)
+    data = f"{dataset.name} {chosen.points:,} x {dim} stored"
+    return compare_freshness(dataset, data, folder, rate, _STREAM_S, tell)
 
 
 def _measure_dense(dataset: Dataset, folder: Path, calls: int, tell: Tell) -> list[Figure]:

@@ -68,13 +68,13 @@ def compare_ingest(dataset: Dataset, data: str, folder: Path) -> Figure:
     )
 
 
-def make_record_values(dataset: Dataset) -> list[bytes]:
+def make_record_values(dataset: Dataset, first_id: int = 0) -> list[bytes]:
     """Each point as a connector's record value."""
     return [
         orjson.dumps(
             {
                 "collection_name": COLLECTION,
-                "id": point_id,
+                "id": first_id + point_id,
                 "vector": vector,
                 "payload": payload,
             },

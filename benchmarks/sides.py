@@ -22,7 +22,14 @@ from headrace.model.collection_config import (
 from headrace.model.filters import FieldCondition, Filter, Range
 from headrace.model.operations import CreatePayloadIndex, PointSelector, SetPayload
 from headrace.model.points import PointStruct
-from headrace.model.queries import Facet, Nearest, Query, Scroll, SearchParams
+from headrace.model.queries import (
+    WHOLE_PAYLOAD,
+    Facet,
+    Nearest,
+    Query,
+    Scroll,
+    SearchParams,
+)
 from headrace.model.upserts import build_upsert
 from headrace.model.vectors import Distance, FloatVector
 from headrace.service.service import Service
@@ -136,6 +143,12 @@ class HeadraceSide:
             limit=SEARCH_LIMIT,
         )
         return [int(point.record.id) for point in self.service.query(COLLECTION, query)]
+
+    def search_with_payloads(self, vector: FloatVector) -> dict[int, bytes]:
+        """The payloads of the ten nearest points, by their ids."""
+        query = Query(Nearest(vector), limit=SEARCH_LIMIT, with_payload=WHOLE_PAYLOAD)
+        found = self.service.query(COLLECTION, query)
+        return {int(point.record.id): point.record.payload or b"{}" for point in found}
 
     def search_exactly(self, vector: FloatVector) -> Sequence[int]:
         query = Query(Nearest(vector), params=SearchParams(exact=True), limit=SEARCH_LIMIT)

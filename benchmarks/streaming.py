@@ -27,7 +27,7 @@ from headrace.sink.config import ConnectorConfig
 from headrace.sink.connector import Connector
 from headrace.sink.target import EmbeddedTarget
 
-_TOPIC = "bench"
+TOPIC = "bench"
 _ROUNDS = 3
 _TIMEOUT_S = 300.0
 _CONSUMED_AT_ONCE = 1_000
@@ -71,10 +71,32 @@ def compare_streaming(
     )
 
 
-def produce(broker: TansuBroker, values: list[bytes]) -> None:
-    """Put the records on the topic, in one partition."""
+def max_rate(dataset: Dataset, broker: TansuBroker, folder: Path) -> float:
+    """Records a second from Kafka to durable, searchable points, at most.
+
+    Args:
+        dataset: its points become the records.
+        broker: without the topic.
+        folder: an empty folder on the disk that is to be measured.
+    """
+    values = make_record_values(dataset)
+    produce(broker, values)
+    seconds = []
+    for number in range(_ROUNDS):
+        with closing(HeadraceSide(folder / str(number), dataset.dim, indexes={})) as store:
+            seconds.append(stream_into(store, broker, f"rate-{number}", len(values)))
+    return len(values) / median(seconds)
+
+
+def make_topic(broker: TansuBroker) -> None:
+    """The topic, with one partition."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    admin.create_topics([NewTopic(_TOPIC, num_partitions=1, replication_factor=1)])[_TOPIC].result()
+    admin.create_topics([NewTopic(TOPIC, num_partitions=1, replication_factor=1)])[TOPIC].result()
+
+
+def produce(broker: TansuBroker, values: list[bytes]) -> None:
+    """Put the records on the topic."""
+    make_topic(broker)
     producer = Producer(
         {
             "bootstrap.servers": broker.bootstrap_servers,
@@ -85,7 +107,7 @@ def produce(broker: TansuBroker, values: list[bytes]) -> None:
     for value in values:
         while True:
             try:
-                producer.produce(_TOPIC, value, partition=0)
+                producer.produce(TOPIC, value, partition=0)
                 break
             except BufferError:
                 producer.poll(0.1)
@@ -96,15 +118,7 @@ def produce(broker: TansuBroker, values: list[bytes]) -> None:
 def consume_and_parse(broker: TansuBroker, count: int) -> float:
     """Seconds to read and parse all records, from the first on."""
     parser = simdjson.Parser()
-    consumer = Consumer(
-        {
-            "bootstrap.servers": broker.bootstrap_servers,
-            "group.id": "floor",
-            "enable.auto.commit": False,
-            **CONSUMER_SETTINGS,
-        }
-    )
-    consumer.assign([TopicPartition(_TOPIC, 0, 0)])
+    consumer = bare_consumer(broker)
     try:
         started = 0.0
         taken = 0
@@ -124,6 +138,20 @@ def consume_and_parse(broker: TansuBroker, count: int) -> float:
         raise RuntimeError(f"only {taken} of {count} records came")
     finally:
         consumer.close()
+
+
+def bare_consumer(broker: TansuBroker) -> Consumer:
+    """A consumer of the topic from its beginning on, in no group; its owner closes it."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": broker.bootstrap_servers,
+            "group.id": "floor",
+            "enable.auto.commit": False,
+            **CONSUMER_SETTINGS,
+        }
+    )
+    consumer.assign([TopicPartition(TOPIC, 0, 0)])
+    return consumer
 
 
 def stream_into(store: HeadraceSide, broker: TansuBroker, name: str, count: int) -> float:
@@ -146,7 +174,7 @@ def running_connector(store: HeadraceSide, broker: TansuBroker, name: str) -> It
     config = ConnectorConfig.from_mapping(
         {
             "name": name,
-            "topics": _TOPIC,
+            "topics": TOPIC,
             "bootstrap.servers": broker.bootstrap_servers,
             "value.converter.schemas.enable": "false",
             **{f"consumer.override.{key}": value for key, value in CONSUMER_SETTINGS.items()},

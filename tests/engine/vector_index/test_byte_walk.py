@@ -25,7 +25,12 @@ NODES = 3000
 def _made(vectors: FloatMatrix, settings: IndexSettings | None = None) -> Graph:
     empty = new_graph(vectors, Distance.EUCLID, settings or IndexSettings())
     graph = extended(
-        empty, len(vectors), lambda begin, end: vectors[begin:end], 1, lambda: False, lambda _: None
+        empty,
+        len(vectors),
+        lambda begin, end: vectors[begin:end],
+        lambda: 1,
+        lambda: False,
+        lambda _: None,
     )
     assert graph.kind is NodeKind.EUCLID_CODES
     return graph

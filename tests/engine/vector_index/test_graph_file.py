@@ -34,7 +34,7 @@ def built(vectors: FloatMatrix, distance: Distance, row_begin: int, gaps: bool) 
         empty,
         len(vectors),
         lambda begin, end: vectors[begin:end],
-        1,
+        lambda: 1,
         lambda: False,
         lambda linked: None,
     )
@@ -79,7 +79,12 @@ def test_mapped_graph_can_be_extended(tmp_path: Path) -> None:
     stored = open_graph_file(tmp_path, ref, DIM, ROW_COUNT).graph
     assert stored is not None
     more = extended(
-        stored, 100, lambda begin, end: vectors[begin:end], 1, lambda: False, lambda linked: None
+        stored,
+        100,
+        lambda begin, end: vectors[begin:end],
+        lambda: 1,
+        lambda: False,
+        lambda linked: None,
     )
     assert (stored.node_count, more.node_count) == (600, 700)
     assert more.index.hnsw.efConstruction == stored.index.hnsw.efConstruction

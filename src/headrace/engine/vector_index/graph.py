@@ -334,7 +334,7 @@ def extended(
     base: Graph,
     node_count: int,
     vectors_of: Callable[[int, int], FloatMatrix],
-    threads: int,
+    threads: Callable[[], int],
     is_stopped: Callable[[], bool],
     report: Callable[[int], None],
 ) -> Graph:
@@ -344,7 +344,7 @@ def extended(
         base: finished or without nodes.
         node_count: how many are added.
         vectors_of: gives the vectors of added nodes begin..end - 1.
-        threads: how many link nodes at a time.
+        threads: how many link nodes at a time; asked before each step.
         is_stopped: asked before each step; once it says so, the call ends.
         report: is told how many have been added.
 
@@ -353,13 +353,13 @@ def extended(
     """
     index = base.copied_index()
     before = int(faiss.omp_get_max_threads())
-    # This setting belongs to the calling thread: searches in other threads keep theirs.
-    faiss.omp_set_num_threads(threads)
     try:
         for begin in range(0, node_count, _NODES_PER_STEP):
             if is_stopped():
                 raise Abandoned
             end = min(begin + _NODES_PER_STEP, node_count)
+            # This setting belongs to the calling thread: searches in other threads keep theirs.
+            faiss.omp_set_num_threads(threads())
             index.add(base.node_values(vectors_of(begin, end)))
             report(end)
     finally:

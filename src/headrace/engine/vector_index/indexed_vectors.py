@@ -182,10 +182,10 @@ class IndexedVectors(DenseVectors):
             live: shape (row_count,), of a view that readers have: never changed again.
         """
         self._live = live
-        self._pace.note_write()
+        tail_begin = self._ranges[-1].row_end if self._ranges else 0
+        self._pace.note_write((len(live) - tail_begin) * self.dim * 4)
         if self.settings.rows_min is None or self._closing.is_set():
             return
-        tail_begin = self._ranges[-1].row_end if self._ranges else 0
         enough = tail_min(bool(self._ranges), self.settings.rows_min)
         is_enough = len(live) - tail_begin >= enough
         if not is_enough and not self._has_outdated() and not self._is_wear_check_due():
@@ -345,7 +345,7 @@ class IndexedVectors(DenseVectors):
             base,
             len(rows),
             lambda begin, end: self._compared(rows[begin:end]),
-            settings.build_threads,
+            lambda: self._pace.threads(settings.build_threads),
             is_stopped,
             report,
         )

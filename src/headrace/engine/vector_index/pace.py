@@ -1,7 +1,8 @@
 """When does building a graph give way to writes?
 
-Linking takes all processors, and new rows are found without a graph too, if more slowly. So
-a burst of writes goes first, and in a long stream of them building has every second turn.
+Linking takes all processors, from writers, from readers, and from whoever sends the records.
+New rows are found without a graph too, if more slowly. So a burst of writes goes first; in a
+long stream building has one thread and every second turn, until there is too much to scan.
 """
 
 from __future__ import annotations
@@ -10,28 +11,40 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-# How long a burst may hold building up: in it a stream brings some 100,000 rows, which take
-# a few milliseconds to scan.
+# How long a burst may hold building up.
 _BURST_S: Final = 1.0
 # A stream's next write comes sooner than this.
-_QUIET_S: Final = 0.05
+_QUIET_S: Final = 0.25
 _LOOK_S: Final = 0.01
+# Scanning that takes some 6 ms; with more rows searches need a graph more than writes need
+# the processors.
+_SCANNED_BYTES_MAX: Final = 64 * 2**20
 
 
 class Pace:
-    """How long the builder waits for the writer of one store.
+    """How the builder of one store goes on while its writer writes.
 
     The writer calls `note_write`, the builder everything else.
     """
 
     def __init__(self) -> None:
         self._written_at = -_QUIET_S
+        self._scanned_bytes = 0
         self._patience_s = _BURST_S
         self._resumed_at = time.monotonic()
 
-    def note_write(self) -> None:
-        """A write has just been published."""
+    def note_write(self, scanned_bytes: int) -> None:
+        """A write has just been published.
+
+        Args:
+            scanned_bytes: size of the vectors that have no graph yet.
+        """
         self._written_at = time.monotonic()
+        self._scanned_bytes = scanned_bytes
+
+    def threads(self, threads_max: int) -> int:
+        """How many threads may link now."""
+        return 1 if self._is_streaming(time.monotonic()) else threads_max
 
     def give_way(self, is_stopped: Callable[[], bool]) -> bool:
         """Wait while writes come, within bounds; called before each step of work.
@@ -45,9 +58,12 @@ class Pace:
         began = now = time.monotonic()
         self._patience_s = min(_BURST_S, self._patience_s + began - self._resumed_at)
         until = began + self._patience_s
-        while not (stopped := is_stopped()) and now < min(until, self._written_at + _QUIET_S):
+        while not (stopped := is_stopped()) and now < until and self._is_streaming(now):
             time.sleep(_LOOK_S)
             now = time.monotonic()
         self._patience_s -= now - began
         self._resumed_at = now
         return stopped
+
+    def _is_streaming(self, now: float) -> bool:
+        return now < self._written_at + _QUIET_S and self._scanned_bytes <= _SCANNED_BYTES_MAX

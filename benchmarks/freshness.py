@@ -1,0 +1,219 @@
+"""How soon is a record found, and how long do searches take, while records stream in?
+
+A process of its own puts records on a topic at half the rate that the sink can take. One
+thread searches a few hundred times a second: for a record that is not there yet, until it is
+found, and for something else, in turns. The first tells how fresh the store is, the second
+what a stream costs the searches beside it; the same thread has searched before the stream
+began. How fresh a consumer is that stores nothing is told too: that is the broker's part.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from benchmarks.data import Dataset
+from benchmarks.ingest import make_record_values
+from benchmarks.paced_producer import TIME_PLACE
+from benchmarks.results import Figure
+from benchmarks.sides import HeadraceSide
+from benchmarks.streaming import TOPIC, bare_consumer, make_topic, running_connector
+from headrace.demo.broker import TansuBroker
+from headrace.model.vectors import FloatMatrix, FloatVector
+
+FRESH_WITHIN_S = 0.2
+SLOWER_MAX = 3.0
+
+# Between two searches.
+_PAUSE_S = 0.002
+_REST_SEARCHES = 1_500
+_TIMEOUT_S = 120.0
+_CONSUMED_AT_ONCE = 1_000
+# A record that will be sent this much later is what is waited for next.
+_AHEAD_S = 0.03
+
+
+def compare_freshness(
+    dataset: Dataset,
+    data: str,
+    folder: Path,
+    records_per_s: float,
+    seconds: float,
+    tell: Callable[[str], None],
+) -> list[Figure]:
+    """The 99th percentiles, while records come at a steady rate.
+
+    Args:
+        dataset: its first points are stored and indexed before; the rest becomes the records.
+        data: what the figures call it.
+        folder: an empty folder on the disk that is to be measured.
+        records_per_s: the rate.
+        seconds: how long records come.
+        tell: called with a line when it is done.
+    """
+    records = int(records_per_s * seconds)
+    before = len(dataset.vectors) - records
+    assert before > 0, "the stream needs more points than there are"
+    lines = folder / "records.jsonl"
+    _write_records(_part(dataset, before, len(dataset.vectors)), before, lines)
+    with TansuBroker.start() as broker:
+        make_topic(broker)
+        with _producer(broker, lines, records_per_s):
+            bare_s = _consumed(broker, records)
+    with (
+        closing(HeadraceSide(folder / "store", dataset.dim, indexes={})) as side,
+        TansuBroker.start() as broker,
+    ):
+        side.upsert_all(_part(dataset, 0, before))
+        side.wait_until_indexed()
+        at_rest_s = _searches(side, dataset.queries, _REST_SEARCHES)
+        make_topic(broker)
+        with running_connector(side, broker, "freshness") as connector:
+            _wait(lambda: connector.progress().lag == 0)
+            with _producer(broker, lines, records_per_s):
+                fresh_s, streaming_s = _searches_beside(side, dataset, before, records_per_s)
+    fresh, rest, streaming = (_p99(one) for one in (fresh_s, at_rest_s, streaming_s))
+    for what, of_what in (
+        ("a record is found after", fresh_s),
+        ("a consumer that stores nothing has it after", bare_s),
+        ("searches at rest take", at_rest_s),
+        ("searches in a stream take", streaming_s),
+    ):
+        median_ms, p99_ms = float(np.median(of_what)) * 1e3, _p99(of_what) * 1e3
+        tell(f"freshness: {what} {median_ms:.1f} ms in the median, {p99_ms:.1f} ms at p99")
+    described = f"{data}, {records_per_s:,.0f} records/s"
+    return [
+        Figure(
+            what="freshness at half the maximum rate: record timestamp to found by search, p99",
+            ratio=fresh / FRESH_WITHIN_S,
+            target=1.0,
+            better="lower",
+            unit="s",
+            headrace=fresh,
+            rival=FRESH_WITHIN_S,
+            rival_name="the bound",
+            data=described,
+        ),
+        Figure(
+            what="search while records stream in at half the maximum rate, p99",
+            ratio=streaming / rest,
+            target=SLOWER_MAX,
+            better="lower",
+            unit="s",
+            headrace=streaming,
+            rival=rest,
+            rival_name="the same at rest",
+            data=described,
+        ),
+    ]
+
+
+def _p99(seconds: list[float]) -> float:
+    return float(np.percentile(seconds, 99))
+
+
+def _consumed(broker: TansuBroker, count: int) -> list[float]:
+    """Seconds from record to consumed, of the first record of each call."""
+    taken, fresh_s = 0, []
+    with closing(bare_consumer(broker)) as consumer:
+        deadline = time.monotonic() + _TIMEOUT_S
+        while taken < count and time.monotonic() < deadline:
+            messages = consumer.consume(_CONSUMED_AT_ONCE, timeout=_PAUSE_S)
+            if messages:
+                sent_ms = messages[0].timestamp()[1]
+                fresh_s.append(time.time() - sent_ms / 1e3)
+                taken += len(messages)
+    return fresh_s
+
+
+def _searches(side: HeadraceSide, queries: FloatMatrix, count: int) -> list[float]:
+    """Seconds of each of so many searches, one after the other."""
+    return [_timed(side, queries[rank % len(queries)]) for rank in range(count)]
+
+
+def _searches_beside(
+    side: HeadraceSide, dataset: Dataset, first_id: int, records_per_s: float
+) -> tuple[list[float], list[float]]:
+    """Search until the last record is found.
+
+    Args:
+        side: what the records stream into.
+        dataset: they are its points from `first_id` on.
+        first_id: see `dataset`.
+        records_per_s: how fast they come.
+
+    Returns:
+        Seconds from record to found, and of each other search.
+    """
+    fresh_s: list[float] = []
+    searches_s: list[float] = []
+    queries, last_id = dataset.queries, dataset.ids[-1]
+    ahead = int(records_per_s * _AHEAD_S)
+    sought = first_id
+    deadline = time.monotonic() + _TIMEOUT_S
+    while time.monotonic() < deadline:
+        searches_s.append(_timed(side, queries[len(searches_s) % len(queries)]))
+        sent_us = _sent_us(side, dataset.vectors[sought], sought)
+        if sent_us is None:
+            continue
+        fresh_s.append(time.time() - sent_us / 1e6)
+        if sought == last_id:
+            return fresh_s, searches_s
+        sought = min(sought + ahead, last_id)
+    raise TimeoutError(f"point {sought} was not found")
+
+
+def _timed(side: HeadraceSide, query: FloatVector) -> float:
+    time.sleep(_PAUSE_S)
+    began = time.perf_counter()
+    side.search(query)
+    return time.perf_counter() - began
+
+
+def _sent_us(side: HeadraceSide, vector: FloatVector, point_id: int) -> int | None:
+    """When a record was sent, if a search finds it."""
+    payload = side.search_with_payloads(vector).get(point_id)
+    return None if payload is None else int(orjson.loads(payload)["sent_us"])
+
+
+def _part(dataset: Dataset, begin: int, end: int) -> Dataset:
+    return replace(
+        dataset, vectors=dataset.vectors[begin:end], payloads=dataset.payloads[begin:end]
+    )
+
+
+def _write_records(dataset: Dataset, first_id: int, file: Path) -> None:
+    payloads = [{"sent_us": 0, **payload} for payload in dataset.payloads]
+    values = make_record_values(replace(dataset, payloads=payloads), first_id)
+    assert all(value.count(TIME_PLACE) == 1 for value in values)
+    file.write_bytes(b"\n".join(values))
+
+
+@contextmanager
+def _producer(broker: TansuBroker, lines: Path, records_per_s: float) -> Iterator[None]:
+    command = [sys.executable, "-m", "benchmarks.paced_producer", broker.bootstrap_servers]
+    with subprocess.Popen(
+        [*command, TOPIC, str(lines), str(records_per_s)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def _wait(is_done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _TIMEOUT_S
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the connector did not start")
+        time.sleep(0.01)
