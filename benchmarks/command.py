@@ -17,6 +17,7 @@ from benchmarks.filling import compare_filling
 from benchmarks.filtering import compare_filters
 from benchmarks.freshness import compare_freshness
 from benchmarks.ingest import compare_ingest
+from benchmarks.opening import compare_opening
 from benchmarks.results import RESULTS_FOLDER, Figure, describe_run, write_results
 from benchmarks.searching import compare_searches
 from benchmarks.serving import LoadGeneratorMissing, compare_serving
@@ -32,6 +33,8 @@ DEFAULT_DIM = 128
 DEFAULT_QUERY_COUNT = 400
 DEFAULT_CALL_COUNT = 100
 PARTS = ("synthetic", "text", "sparse", "ingest", "serving", "streaming", "freshness")
+# Measured with "synthetic" and "text" too; by itself it saves their time.
+_PARTS_OF_OTHERS = ("opening",)
 
 # Records and floats of each: the ratio that is aimed at.
 _STREAMS = {(50_000, 128): 0.5, (10_000, 1536): 0.6}
@@ -85,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure Headrace beside its rivals."
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--only", nargs="+", choices=(*PARTS, *_PARTS_OF_OTHERS), default=PARTS)
     parser.add_argument("--points", type=int, default=DEFAULT_POINT_COUNT)
     parser.add_argument("--dim", type=int, default=DEFAULT_DIM, help="of synthetic vectors")
     parser.add_argument("--texts", type=int, default=DEFAULT_TEXT_COUNT)
@@ -126,6 +129,9 @@ def _measure(part: str, chosen: argparse.Namespace, folder: Path, tell: Tell) ->
         case "freshness":
             folder.mkdir()
             return _fresh(chosen, folder, tell)
+        case "opening":
+            dataset = make_dataset(chosen.points, chosen.dim, chosen.queries)
+            return _measure_opening(dataset, folder, tell)
         case "text":
             dataset = make_text_dataset(chosen.texts, chosen.queries, chosen.disk)
         case _:
@@ -152,9 +158,10 @@ def _fresh(chosen: argparse.Namespace, folder: Path, tell: Tell) -> list[Figure]
 
 def _measure_dense(dataset: Dataset, folder: Path, calls: int, tell: Tell) -> list[Figure]:
     data = _described(dataset)
+    ours_folder, theirs_folder = folder / "headrace", folder / "edge"
     with (
-        closing(HeadraceSide(folder / "headrace", dataset.dim)) as ours,
-        closing(EdgeSide(folder / "edge", dataset.dim)) as theirs,
+        closing(HeadraceSide(ours_folder, dataset.dim)) as ours,
+        closing(EdgeSide(theirs_folder, dataset.dim)) as theirs,
     ):
         figures = compare_filling(ours, theirs, dataset, data, tell)
         figures += compare_searches(ours, theirs, dataset, data, tell)
@@ -164,8 +171,20 @@ def _measure_dense(dataset: Dataset, folder: Path, calls: int, tell: Tell) -> li
                 ours, our_index_s, dataset, data, folder / "zvec", calls, tell
             )
         figures += compare_filters(ours, theirs, dataset, data, calls)
-        tell(f"{data}: measured")
+    figures += compare_opening(ours_folder, theirs_folder, dataset, data, tell)
+    tell(f"{data}: measured")
     return figures
+
+
+def _measure_opening(dataset: Dataset, folder: Path, tell: Tell) -> list[Figure]:
+    data = _described(dataset)
+    ours_folder, theirs_folder = folder / "headrace", folder / "edge"
+    with (
+        closing(HeadraceSide(ours_folder, dataset.dim)) as ours,
+        closing(EdgeSide(theirs_folder, dataset.dim)) as theirs,
+    ):
+        compare_filling(ours, theirs, dataset, data, tell)
+    return compare_opening(ours_folder, theirs_folder, dataset, data, tell)
 
 
 def _described(dataset: Dataset) -> str:

@@ -104,10 +104,13 @@ class HeadraceSide:
         config: CollectionConfig | None = None,
         batch_points: int = BATCH_POINTS,
         indexes: Mapping[str, str] = INDEXES,
+        is_new: bool = True,
     ) -> None:
         self.service = Service.open(folder)
         self._config = config or CollectionConfig({"": VectorParams(dim, Distance.COSINE)})
         self._batch_points = batch_points
+        if not is_new:
+            return
         self.service.create_collection(COLLECTION, self._config)
         for key, data_type in indexes.items():
             schema = PayloadFieldSchema(PayloadFieldType(data_type))
@@ -183,7 +186,16 @@ class EdgeSide:
 
     name = f"qdrant-edge-py {version('qdrant-edge-py')}"
 
-    def __init__(self, folder: Path, dim: int, indexes: Mapping[str, str] = INDEXES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dim: int,
+        indexes: Mapping[str, str] = INDEXES,
+        is_new: bool = True,
+    ) -> None:
+        if not is_new:
+            self._shard = edge.EdgeShard.load(str(folder))
+            return
         folder.mkdir(parents=True)
         vectors = edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine)
         config = edge.EdgeConfig(vectors=vectors, max_search_threads=1)

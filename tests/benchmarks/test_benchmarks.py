@@ -14,6 +14,7 @@ from benchmarks.data import make_dataset, make_payloads
 from benchmarks.filling import compare_filling
 from benchmarks.filtering import compare_filters
 from benchmarks.ingest import compare_ingest
+from benchmarks.opening import compare_opening
 from benchmarks.recall import exact_scores, recall_of
 from benchmarks.results import Figure, describe_run, read_results, write_results
 from benchmarks.searching import CurvePoint, compare_searches, seconds_at
@@ -148,3 +149,18 @@ def test_a_run_writes_one_line_for_each_figure(tmp_path: Path) -> None:
     assert (line["commit"], line["machine"]) == (here.commit, here.machine)
     assert line["data"] == f"synthetic {POINTS:,} x {DIM}"
     assert list(disk.iterdir()) == []
+
+
+def test_both_engines_open_what_they_stored_in_processes_of_their_own(tmp_path: Path) -> None:
+    dataset = make_dataset(POINTS, DIM, QUERIES)
+    ours, theirs = HeadraceSide(tmp_path / "ours", DIM), EdgeSide(tmp_path / "theirs", DIM)
+    for side in (ours, theirs):
+        side.upsert_all(dataset)
+        side.close()
+    told: list[str] = []
+    opening, memory = compare_opening(
+        tmp_path / "ours", tmp_path / "theirs", dataset, "small", told.append
+    )
+    assert len(told) == 1
+    assert min(opening.headrace, opening.rival, memory.headrace, memory.rival) > 0
+    assert opening.target is None
