@@ -158,6 +158,26 @@ def test_a_worker_that_ends_is_no_longer_answered_for(
     wait_until(lambda: [task["worker_id"] for task in tasks_of(one, "a")] == ["one:1"])
 
 
+def test_what_a_worker_told_that_was_killed_is_taken_out_of_the_topic(
+    make: MakeClient, kafka: MockKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.sink.worker.shared._GONE_S", 2.0)
+    one = make("one:1")
+    post(one)
+    for worker_id in ("killed:4", "alive:5"):
+        kafka.produce(TOPIC, (f"{STATUS}{worker_id}".encode(), b'{"connectors":{}}'))
+
+    def told() -> dict[str, bytes | None]:
+        # The one that lives tells it again and again.
+        kafka.produce(TOPIC, (f"{STATUS}alive:5".encode(), b'{"connectors":{}}'))
+        pairs = [(one.key(), one.value()) for one in kafka.read(TOPIC)]
+        return {key.decode(): text for key, text in pairs if key is not None}
+
+    wait_until(lambda: told()[f"{STATUS}killed:4"] is None)
+    assert told()[f"{STATUS}alive:5"] is not None
+    assert told()[f"{STATUS}one:1"] is not None
+
+
 def test_connectors_of_other_classes_are_passed_over_and_not_overwritten(
     make: MakeClient, kafka: MockKafka, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -43,6 +43,8 @@ _LOOK_INTERVAL_S: Final = 0.5
 _TELL_INTERVAL_S: Final = 10.0
 # Three times, so that one that is late is not taken for gone.
 _SILENCE_MAX_S: Final = 30.0
+# A worker that was killed cannot say that it is gone: any other says it for it then.
+_GONE_S: Final = 600.0
 _GOODBYE_TIMEOUT_S: Final = 2.0
 
 
@@ -289,7 +291,7 @@ class SharedConnectors:
                 if status == told and time.monotonic() < next_at:
                     continue
                 record = (STATUS + self._host.worker_id, msgspec.json.encode(status))
-                self._statuses.append([record])
+                self._statuses.append([record, *self._goodbyes_of_gone()])
             except HeadraceError as error:
                 logger.warning("the other workers do not hear of this one: %s", error.message)
                 continue
@@ -298,3 +300,12 @@ class SharedConnectors:
                 self._stopping.wait(_RETRY_S)
                 continue
             told, next_at = status, time.monotonic() + _TELL_INTERVAL_S
+
+    def _goodbyes_of_gone(self) -> list[tuple[str, None]]:
+        """The records that take workers out of the topic that have been silent for long."""
+        now = time.monotonic()
+        return [
+            (STATUS + worker_id, None)
+            for worker_id, (_, heard_at) in self._others.copy().items()
+            if now - heard_at > _GONE_S
+        ]
