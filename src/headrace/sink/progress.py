@@ -89,6 +89,7 @@ class TaskCounters:
         write_time_s: what they took, in all.
         write_time_max_s: what the longest took.
         commits_completed: how often Kafka has confirmed committed offsets.
+        consumers_abandoned: consumers that got stuck, in whose place others came.
         dead_letter_failures: bad records that the dead-letter topic did not take.
         request_points_max: how many points a request to a remote target may have now.
         freshness: of the records that were written.
@@ -111,6 +112,7 @@ class TaskCounters:
     write_time_s: float = 0.0
     write_time_max_s: float = 0.0
     commits_completed: int = 0
+    consumers_abandoned: int = 0
     dead_letter_failures: int = 0
     request_points_max: int = 0
     freshness: Freshness = field(default_factory=Freshness)

@@ -8,10 +8,12 @@ Kafka's committed offsets only inform; otherwise they are where reading resumes.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from confluent_kafka import (
@@ -29,6 +31,7 @@ from headrace.model.operations import SourceOffset, SourcePartition
 from headrace.sink.batch import KafkaHeaders, KafkaRecord
 from headrace.sink.config import BatchLimits, ConnectorConfig
 from headrace.sink.errors import TaskFailed
+from headrace.sink.fetch_watch import FetchWatch, ask_kafka
 from headrace.sink.kafka_record import in_runs
 from headrace.sink.target import Target
 from headrace.sink.writer import check_log_end
@@ -40,6 +43,9 @@ logger = logging.getLogger(__name__)
 _CHUNK_RECORDS: Final = 100
 _REQUEST_TIMEOUT_S: Final = 2.0
 _NO_PARTITION: Final = SourcePartition("", "", 0)
+_ABANDON_TIMEOUT_S: Final = 5.0
+# How often the same kind of trouble is logged.
+_ERROR_INTERVAL_S: Final = 10.0
 _NEEDS_OPERATOR: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -110,10 +116,14 @@ class Source:
         self._stalled: set[SourcePartition] = set()
         self._is_paused = False
         self._fatal: KafkaError | None = None
+        self._error_told_s: dict[int, float] = {}
         settings = config.consumer_settings(task)
         # The broker must say when it does not have the offset at which to resume, instead of
         # starting anywhere else: see `_resume_elsewhere`.
         settings["auto.offset.reset"] = "error"
+        self._watch = FetchWatch(partial(ask_kafka, settings), self._read_to, self._finds_brokers)
+        # A pattern needs the metadata of all topics anyway.
+        self._any_topic = config.topics[0] if config.topics else None
         self.commits_completed = 0
         callbacks = {"error_cb": self._on_client_error, "on_commit": self._on_commit}
         try:
@@ -156,6 +166,7 @@ class Source:
         """What was read so far, within the limits; an oversize record goes alone."""
         closed = self._first_ready(limits)
         for partition, _ in in_runs(closed):
+            self._watch.note(partition)
             self._look_at_end(partition)
         return closed
 
@@ -187,6 +198,7 @@ class Source:
             self._is_paused = paused
             partitions = [_topic_partition(one) for one in self._standings]
             (self._consumer.pause if paused else self._consumer.resume)(partitions)
+            self._watch.note_all()
 
     # Positions
 
@@ -213,7 +225,9 @@ class Source:
 
         Raises:
             TaskFailed: one ends before the offset at which reading resumes.
+            ConsumerStuck: the consumer does not fetch what Kafka has.
         """
+        self._watch.check()
         try:
             for partition, standing in self._standings.items():
                 # The end that a fetch told: some brokers, asked for it, tell the beginning
@@ -251,6 +265,15 @@ class Source:
         self._ready.clear()
         self._consumer.close()
 
+    def abandon(self) -> None:
+        """As `close`, of a consumer that is stuck: nobody waits long for it, or hears of it."""
+        self._flush, self._drop = _do_nothing, _do_nothing
+        self._standings.clear()
+        self._ready.clear()
+        closing = threading.Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(_ABANDON_TIMEOUT_S)
+
     # What the client calls, from within `consume`, `poll` and `close`
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
@@ -262,13 +285,14 @@ class Source:
             self._standings[partition] = _Standing(
                 resumed, resumed, resumed, resumed is None, old_end=old_end
             )
+            self._watch.note(partition)
             if resumed is not None:
                 one.offset = resumed
             elif self._target.keeps_positions:
                 one.offset = OFFSET_END if self._latest else OFFSET_BEGINNING
         consumer.incremental_assign(assigned)
-        if self._is_paused:
-            consumer.pause(assigned)
+        # One that left while it was paused has come back as it was.
+        (consumer.pause if self._is_paused else consumer.resume)(assigned)
         logger.info("%s was given %s", self._source, _names(assigned))
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
@@ -292,8 +316,12 @@ class Source:
     def _on_client_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _NEEDS_OPERATOR:
             self._fatal = error
-        else:
-            logger.warning("Kafka: %s", error.str())
+            return
+        # While no broker answers, the client tells so many times a second.
+        now_s = time.monotonic()
+        if now_s - self._error_told_s.get(error.code(), -_ERROR_INTERVAL_S) >= _ERROR_INTERVAL_S:
+            self._error_told_s[error.code()] = now_s
+            logger.warning("%s: Kafka: %s", self._source, error.str())
 
     def _on_commit(self, error: KafkaError | None, kafka_offsets: list[TopicPartition]) -> None:
         if error is None:
@@ -320,6 +348,7 @@ class Source:
         for partition in gone:
             self._standings.pop(partition, None)
             self._log_ends.pop(partition, None)
+            self._watch.forget(partition)
         self._ready = deque(one for one in self._ready if one.partition not in gone)
         self._ready_bytes = sum(one.bytes_count for one in self._ready)
         self._drop(gone)
@@ -391,6 +420,7 @@ class Source:
         if standing is None or (standing.read is not None and end < standing.read):
             return
         standing.old_end = None
+        self._watch.note(partition)
         if standing.read == standing.durable:
             standing.durable = end
         standing.read = end
@@ -441,6 +471,19 @@ class Source:
         for partition, durable in moved.items():
             self._standings[partition].saved = durable
 
+    def _finds_brokers(self) -> bool:
+        try:
+            if self._any_topic is None:
+                return bool(self._consumer.list_topics(timeout=_REQUEST_TIMEOUT_S).brokers)
+            found = self._consumer.list_topics(self._any_topic, timeout=_REQUEST_TIMEOUT_S)
+            return bool(found.brokers)
+        except KafkaException:
+            return False
+
+    def _read_to(self, partition: SourcePartition) -> int | None:
+        standing = self._standings.get(partition)
+        return None if standing is None else standing.read
+
     def _look_at_end(self, partition: SourcePartition) -> int | None:
         """The end of a partition's log as of the last fetch of its stay; None without one."""
         high = self._cached_end(partition)
@@ -476,6 +519,10 @@ class Source:
             partition = SourcePartition(self._source, topic, number)
             self._partitions[(topic, number)] = partition
         return partition
+
+
+def _do_nothing(*_: object) -> None:
+    """In the place of what is no longer to be called."""
 
 
 def _topic_partition(partition: SourcePartition, kafka_offset: int | None = None) -> TopicPartition:

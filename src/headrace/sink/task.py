@@ -23,6 +23,7 @@ from headrace.sink.dead_letters import DeadLetterQueue, DeadLettersUnwritable, I
 from headrace.sink.decode import RecordDecoder
 from headrace.sink.embedding import Embedder
 from headrace.sink.errors import FailureClass, failure_class
+from headrace.sink.fetch_watch import ConsumerStuck
 from headrace.sink.lanes import Lanes
 from headrace.sink.progress import TaskCounters
 from headrace.sink.retry import retry
@@ -82,6 +83,8 @@ class SinkTask:
         # Read, and not decoded or embedded to its end yet.
         self._decoding: Batch | None = None
         self._full_turns = 0
+        # Of consumers that were abandoned.
+        self._commits_before = 0
         self._next_save_s = 0.0
         self._next_lag_s = 0.0
 
@@ -100,11 +103,20 @@ class SinkTask:
         try:
             self.state = TaskState.RUNNING
             dead_letters = self._open_dead_letters()
-            source = Source(self._config, self._target, self._task, self._flush, self._drop)
-            self._source = source
-            self._lanes = self._open_lanes(source, dead_letters)
             while not self._stopping.is_set():
-                self._turn(source, self._lanes)
+                source = self._source = self._open_source()
+                self._lanes = self._open_lanes(source, dead_letters)
+                try:
+                    while not self._stopping.is_set():
+                        self._turn(source, self._lanes)
+                except ConsumerStuck as stuck:
+                    logger.warning(
+                        "%s: %s: the consumer is closed, and another one opened", self._name, stuck
+                    )
+                    self._let_go(source)
+                    source.abandon()
+                    self.counters.add(consumers_abandoned=1)
+                    source = None
         except Interrupted:
             logger.info("%s gave up a batch, which it reads again later", self._name)
         except Exception as error:
@@ -193,7 +205,7 @@ class SinkTask:
             self.counters.partition_lags = lags
             is_known = len(lags) == source.partitions_count
             self.counters.lag = sum(lags.values()) if is_known else None
-            self.counters.commits_completed = source.commits_completed
+            self.counters.commits_completed = self._commits_before + source.commits_completed
 
     def _save(self, source: Source) -> None:
         try:
@@ -247,6 +259,9 @@ class SinkTask:
 
     # Start and end
 
+    def _open_source(self) -> Source:
+        return Source(self._config, self._target, self._task, self._flush, self._drop)
+
     def _open_lanes(self, source: Source, dead_letters: DeadLetterQueue | None) -> Lanes:
         writer = BatchWriter(
             self._config,
@@ -292,16 +307,21 @@ class SinkTask:
     def _close(self, source: Source | None, dead_letters: DeadLetterQueue | None) -> None:
         try:
             if source is not None:
-                if self._lanes is not None:
-                    self._lanes.close()
-                    self._note_written(source, self._lanes)
-                self._decoding = None
-                self._save(source)
+                self._let_go(source)
                 source.close()
             if dead_letters is not None:
                 dead_letters.close()
         except Exception as error:
             self._fail(error)
+
+    def _let_go(self, source: Source) -> None:
+        """Finish what is being written, and keep how far that goes; the rest is read again."""
+        if self._lanes is not None:
+            self._lanes.close()
+            self._note_written(source, self._lanes)
+        self._decoding = None
+        self._save(source)
+        self._commits_before += source.commits_completed
 
     def _fail(self, error: Exception) -> None:
         logger.error("%s failed", self._name, exc_info=error)

@@ -29,66 +29,76 @@ _Value = Callable[[TaskCounters], float]
 
 # By name, what it is and how it is counted. Connect's totals that do not end in `_total`
 # keep their names, so they cannot be declared as counters.
-_SINK_TASK: Final[dict[str, tuple[type[Metric], str, _Value]]] = {
-    "sink_task_sink_record_read": (
+_OF_TASK: Final[dict[str, tuple[type[Metric], str, _Value]]] = {
+    "kafka_connect_sink_task_sink_record_read": (
         CounterMetricFamily,
         "Records read from Kafka",
         lambda one: one.records_read,
     ),
-    "sink_task_sink_record_send": (
+    "kafka_connect_sink_task_sink_record_send": (
         CounterMetricFamily,
         "Records that were not bad, and so went on to the target",
         lambda one: one.records_read - sum(one.bad_records.copy().values()),
     ),
-    "sink_task_sink_record_lag_max": (
+    "kafka_connect_sink_task_sink_record_lag_max": (
         GaugeMetricFamily,
         "Records not durable in the target yet, in the partition that has most",
         lambda one: max(one.partition_lags.values(), default=0),
     ),
-    "sink_task_partition_count": (
+    "kafka_connect_sink_task_partition_count": (
         GaugeMetricFamily,
         "Partitions assigned to the task, as far as their ends are known",
         lambda one: len(one.partition_lags),
     ),
-    "sink_task_put_batch_avg_time_ms": (
+    "kafka_connect_sink_task_put_batch_avg_time_ms": (
         GaugeMetricFamily,
         "What the write of one batch took on average",
         lambda one: 1000 * one.write_time_s / max(1, one.batches_written),
     ),
-    "sink_task_put_batch_max_time_ms": (
+    "kafka_connect_sink_task_put_batch_max_time_ms": (
         GaugeMetricFamily,
         "What the slowest write of a batch took",
         lambda one: 1000 * one.write_time_max_s,
     ),
-    "sink_task_offset_commit_completion": (
+    "kafka_connect_sink_task_offset_commit_completion": (
         CounterMetricFamily,
         "Commits of offsets that Kafka has confirmed",
         lambda one: one.commits_completed,
     ),
-    "task_error_total_record_failures": (
+    "kafka_connect_task_error_total_record_failures": (
         UnknownMetricFamily,
         "Bad records",
         lambda one: sum(one.bad_records.copy().values()),
     ),
-    "task_error_total_records_skipped": (
+    "kafka_connect_task_error_total_records_skipped": (
         UnknownMetricFamily,
         "Bad records that went nowhere",
         lambda one: one.records_skipped,
     ),
-    "task_error_total_retries": (
+    "kafka_connect_task_error_total_retries": (
         UnknownMetricFamily,
         "Writes tried again because the target could take nothing",
         lambda one: one.retries,
     ),
-    "task_error_deadletterqueue_produce_requests": (
+    "kafka_connect_task_error_deadletterqueue_produce_requests": (
         UnknownMetricFamily,
         "Bad records given to the dead-letter topic",
         lambda one: one.dead_letters + one.dead_letter_failures,
     ),
-    "task_error_deadletterqueue_produce_failures": (
+    "kafka_connect_task_error_deadletterqueue_produce_failures": (
         UnknownMetricFamily,
         "Bad records that the dead-letter topic did not take",
         lambda one: one.dead_letter_failures,
+    ),
+    "headrace_sink_request_points_max": (
+        GaugeMetricFamily,
+        "Points that a request to a target elsewhere may have now; 0 without requests",
+        lambda one: one.request_points_max,
+    ),
+    "headrace_sink_consumers_abandoned": (
+        CounterMetricFamily,
+        "Consumers that fetched nothing though there was more, and were replaced",
+        lambda one: one.consumers_abandoned,
     ),
 }
 
@@ -113,8 +123,8 @@ class SinkCollector(Collector):
             for name, tasks, _ in self._worker.running()
             for number, counters in enumerate(tasks)
         ]
-        for name, (kind, what, value) in _SINK_TASK.items():
-            family = kind(f"kafka_connect_{name}", what, labels=_LABELS)  # type: ignore[call-arg]
+        for name, (kind, what, value) in _OF_TASK.items():
+            family = kind(name, what, labels=_LABELS)  # type: ignore[call-arg]
             for labels, counters in tasks:
                 family.add_metric(labels, value(counters))  # type: ignore[attr-defined]
             yield family
