@@ -15,54 +15,14 @@ from libc.string cimport memmove, memset
 
 import numpy as np
 
-cdef extern from *:
-    """
-    #include <math.h>
-    #include <stddef.h>
-    #include <stdint.h>
-
-    /* One function for each generation of processors; the loader takes the right one. */
-    #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) \\
-        && !defined(__clang__) && __GNUC__ >= 12
-    #define HR_CLONES __attribute__((target_clones( \\
-        "arch=x86-64-v4", "arch=x86-64-v3", "default")))
-    #else
-    #define HR_CLONES
-    #endif
-
-    #if defined(__GNUC__)
-    #define HR_PREFETCH(address) __builtin_prefetch(address)
-    #else
-    #define HR_PREFETCH(address) ((void)(address))
-    #endif
-
-    /* Squared distances of a code to those of some nodes; `dim` is a multiple of 16. */
-    HR_CLONES
-    static void hr_score_nodes(const uint8_t *codes, size_t dim, const uint8_t *query,
-                               const int32_t *nodes, ptrdiff_t count, int32_t *out)
-    {
-        for (ptrdiff_t i = 0; i < count; i++) {
-            const uint8_t *code = codes + (size_t)nodes[i] * dim;
-            int32_t sum = 0;
-            for (size_t j = 0; j < (dim & ~(size_t)15); j++) {
-                int16_t difference = (int16_t)((int16_t)query[j] - (int16_t)code[j]);
-                sum += (int32_t)difference * (int32_t)difference;
-            }
-            out[i] = sum;
-        }
-    }
-
-    static inline void hr_prefetch_bytes(const uint8_t *first, size_t count)
-    {
-        for (size_t i = 0; i < count; i += 64)
-            HR_PREFETCH(first + i);
-    }
-    """
+cdef extern from "byte_codes.h":
     void hr_score_nodes(
         const uint8_t *codes, size_t dim, const uint8_t *query,
         const int32_t *nodes, Py_ssize_t count, int32_t *out
     ) noexcept nogil
-    void hr_prefetch_bytes(const uint8_t *first, size_t count) noexcept nogil
+    void hr_prefetch(const void *first, size_t byte_count) noexcept nogil
+
+cdef extern from "math.h":
     float rintf(float x) noexcept nogil
 
 
@@ -312,7 +272,7 @@ cdef class ByteWalk:
             size = min(<Py_ssize_t>BATCH, count - begin)
             for i in range(size):
                 batch[i] = <int32_t>nodes[begin + i]
-                hr_prefetch_bytes(codes + <size_t>batch[i] * self.code_dim, self.code_dim)
+                hr_prefetch(codes + <size_t>batch[i] * self.code_dim, self.code_dim)
             hr_score_nodes(codes, self.code_dim, coded, batch, size, distances)
             for i in range(size):
                 insert(found, packed(distances[i], batch[i]))
@@ -367,11 +327,11 @@ cdef class ByteWalk:
                     seen[neighbour] = walk
                     batch[count] = neighbour
                     count += 1
-                    hr_prefetch_bytes(codes + <size_t>neighbour * self.code_dim, self.code_dim)
+                    hr_prefetch(codes + <size_t>neighbour * self.code_dim, self.code_dim)
             # Where the walk most likely goes on.
             if lowest < pool.size:
                 of_node = links + self.begins[node_of(pool.entries[lowest])]
-                hr_prefetch_bytes(<const uint8_t *>of_node, width * sizeof(int32_t))
+                hr_prefetch(of_node, width * sizeof(int32_t))
 
     cdef int32_t _descend(
         self, const uint8_t *coded, int32_t *batch, int32_t *distances
@@ -390,7 +350,7 @@ cdef class ByteWalk:
                     batch[count] = self.links[self.begins[before] + i]
                     if batch[count] < 0:
                         break
-                    hr_prefetch_bytes(
+                    hr_prefetch(
                         codes + <size_t>batch[count] * self.code_dim, self.code_dim
                     )
                     count += 1

@@ -16,6 +16,7 @@ come again from the vectors when nodes are added.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from enum import StrEnum
@@ -37,11 +38,12 @@ from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.untyped_faiss import faiss, without_wrapper
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector
 
-# Where the package was built without a C compiler, FAISS walks all graphs.
+# Where the package was built without a C compiler, FAISS links and walks all graphs.
 try:
     from headrace.engine.vector_index.byte_walk import ByteWalk as ByteWalk
+    from headrace.engine.vector_index.linking import link_all as link_all
 except ImportError:
-    ByteWalk = None  # type: ignore[assignment, misc]
+    ByteWalk = link_all = None  # type: ignore[assignment, misc]
 
 # Nodes are added in steps of this many: a step lasts well under a second, and between
 # steps the builder reports how far it is and may be told to stop.
@@ -50,6 +52,13 @@ _NODES_PER_STEP = 2048
 # FAISS keeps fewer of the links it considers than Qdrant does: on text embeddings
 # (100,000 x 256, ef 100) it needs 1.5 times the width to reach the recall of Qdrant's graph.
 _EF_CONSTRUCT_FACTOR = 1.5
+
+# Where nodes are linked all at once, so many of the nearest of each are considered for each
+# candidate that was asked for: then a walk of the same width finds as much.
+_CANDIDATES_FACTOR = 0.8
+
+# Linking all nodes at once takes about a fifth of the time of adding them one by one.
+_LINKED_AT_ONCE_SHARE = 0.2
 
 # FAISS adds up squared differences of codes, each below 2^16, as int32.
 _CODED_DIM_MAX = 2**15
@@ -351,6 +360,9 @@ def extended(
     Raises:
         Abandoned: `is_stopped` said so.
     """
+    is_coded = base.kind is NodeKind.EUCLID_CODES and link_all is not None
+    if is_coded and node_count > _LINKED_AT_ONCE_SHARE * base.node_count:
+        return _linked_at_once(base, node_count, vectors_of, threads, is_stopped, report)
     index = base.copied_index()
     before = int(faiss.omp_get_max_threads())
     try:
@@ -364,6 +376,55 @@ def extended(
             report(end)
     finally:
         faiss.omp_set_num_threads(before)
+    return Graph(index, base.kind, base.codes, base.options)
+
+
+def _linked_at_once(
+    base: Graph,
+    node_count: int,
+    vectors_of: Callable[[int, int], FloatMatrix],
+    threads: int,
+    is_stopped: Callable[[], bool],
+    report: Callable[[int], None],
+) -> Graph:
+    """As `extended`, but the nodes of `base` are linked anew."""
+
+    def check() -> None:
+        if is_stopped():
+            raise Abandoned
+
+    old_count, m = base.node_count, base.options.m
+    count, dim = old_count + node_count, base.codes.code_dim
+    index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_8bit_direct, m)
+    index.hnsw.efConstruction = base.index.hnsw.efConstruction
+    storage = faiss.downcast_index(index.storage)
+    # FAISS owns the memory, and it is filled where it lies.
+    storage.codes.resize(count * dim)
+    codes = faiss.rev_swig_ptr(storage.codes.data(), count * dim).reshape(count, dim)
+    if old_count:
+        old_bytes = old_count * dim
+        codes[:old_count] = faiss.rev_swig_ptr(base.storage.codes.data(), old_bytes).reshape(
+            -1, dim
+        )
+    for begin in range(0, node_count, _NODES_PER_STEP):
+        check()
+        end = min(begin + _NODES_PER_STEP, node_count)
+        codes[old_count + begin : old_count + end] = base.codes.encode(vectors_of(begin, end))
+    hnsw = index.hnsw
+    layers = link_all(
+        codes,
+        m,
+        math.ceil(base.options.ef_construct * _CANDIDATES_FACTOR),
+        faiss.vector_to_array(hnsw.cum_nneighbor_per_level),
+        threads,
+        check,
+        lambda done: report(int(done * node_count)),
+    )
+    faiss.copy_array_to_vector(layers.layers, hnsw.levels)
+    faiss.copy_array_to_vector(layers.begins, hnsw.offsets)
+    faiss.copy_array_to_vector(layers.links, hnsw.neighbors)
+    hnsw.entry_point, hnsw.max_level = layers.entry, int(layers.layers.max()) - 1
+    storage.ntotal = index.ntotal = count
     return Graph(index, base.kind, base.codes, base.options)
 
 

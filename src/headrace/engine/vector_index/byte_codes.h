@@ -1,0 +1,60 @@
+/* Squared Euclidean distances between codes of 8 bits, by the instructions of the processor. */
+
+#ifndef HEADRACE_BYTE_CODES_H
+#define HEADRACE_BYTE_CODES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* One function for each generation of processors; the loader takes the right one. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) \
+    && !defined(__clang__) && __GNUC__ >= 12
+#define HR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define HR_CLONES
+#endif
+
+#if defined(__GNUC__)
+#define HR_PREFETCH(address) __builtin_prefetch(address)
+#define HR_INLINE static inline __attribute__((always_inline))
+#else
+#define HR_PREFETCH(address) ((void)(address))
+#define HR_INLINE static inline
+#endif
+
+HR_INLINE int32_t hr_distance(const uint8_t *a, const uint8_t *b, size_t dim)
+{
+    int32_t sum = 0;
+    /* The mask tells the compiler what is true anyway. */
+    for (size_t i = 0; i < (dim & ~(size_t)15); i++) {
+        int16_t difference = (int16_t)((int16_t)a[i] - (int16_t)b[i]);
+        sum += (int32_t)difference * (int32_t)difference;
+    }
+    return sum;
+}
+
+/* Of a code to those of some nodes; `dim` is a multiple of 16. */
+HR_CLONES
+static void hr_score_nodes(const uint8_t *codes, size_t dim, const uint8_t *query,
+                           const int32_t *nodes, ptrdiff_t count, int32_t *out)
+{
+    for (ptrdiff_t i = 0; i < count; i++)
+        out[i] = hr_distance(query, codes + (size_t)nodes[i] * dim, dim);
+}
+
+/* Of a code to the first of some that stand one behind the other. */
+HR_CLONES
+static void hr_score_block(const uint8_t *codes, size_t dim, const uint8_t *query,
+                           ptrdiff_t count, int32_t *out)
+{
+    for (ptrdiff_t i = 0; i < count; i++)
+        out[i] = hr_distance(query, codes + (size_t)i * dim, dim);
+}
+
+HR_INLINE void hr_prefetch(const void *first, size_t byte_count)
+{
+    for (size_t i = 0; i < byte_count; i += 64)
+        HR_PREFETCH((const char *)first + i);
+}
+
+#endif

@@ -1,0 +1,179 @@
+"""Nodes that are linked all at once make a graph as good as one that grew node by node."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headrace.engine.vector_index import graph as graph_module
+from headrace.engine.vector_index.graph import Abandoned, Graph, NodeKind, extended, new_graph
+from headrace.engine.vector_index.settings import IndexSettings
+from headrace.engine.vectors.untyped_faiss import faiss
+from headrace.model.vectors import Distance, FloatMatrix
+
+pytestmark = pytest.mark.skipif(graph_module.link_all is None, reason="built without a C compiler")
+
+DIM = 24
+
+
+def _vectors(count: int, seed: int, dim: int = DIM) -> FloatMatrix:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((50, dim))
+    near = centres[rng.integers(0, len(centres), count)]
+    return np.asarray(near + 0.3 * rng.standard_normal((count, dim)), dtype=np.float32)
+
+
+def _extended(base: Graph, vectors: FloatMatrix, threads: int = 1) -> Graph:
+    graph = extended(
+        base,
+        len(vectors),
+        lambda begin, end: vectors[begin:end],
+        threads,
+        lambda: False,
+        lambda _: None,
+    )
+    assert graph.kind is NodeKind.EUCLID_CODES
+    return graph
+
+
+def _linked(vectors: FloatMatrix, threads: int = 1, m: int = 16) -> Graph:
+    settings = IndexSettings(m=m)
+    return _extended(new_graph(vectors, Distance.EUCLID, settings), vectors, threads)
+
+
+def _links(graph: Graph) -> list[list[int]]:
+    """Of each node, all layers."""
+    hnsw = graph.index.hnsw
+    links = faiss.rev_swig_ptr(hnsw.neighbors.data(), hnsw.neighbors.size()).copy()
+    begins = faiss.vector_to_array(hnsw.offsets).astype(np.int64)
+    parts = np.split(links, begins[1:-1])
+    return [part.tolist() for part in parts]
+
+
+def _reached(graph: Graph) -> int:
+    """How many nodes the links of the lowest layer lead to from the entry."""
+    width = graph.index.hnsw.nb_neighbors(0)
+    links = _links(graph)
+    reached, waiting = {int(graph.index.hnsw.entry_point)}, [int(graph.index.hnsw.entry_point)]
+    while waiting:
+        for node in links[waiting.pop()][:width]:
+            if node >= 0 and node not in reached:
+                reached.add(node)
+                waiting.append(node)
+    return len(reached)
+
+
+def _recall(graph: Graph, vectors: FloatMatrix, width: int) -> float:
+    right = 0
+    queries = _vectors(60, 99, vectors.shape[1])
+    for query in queries:
+        nearest = np.argsort(((vectors - query) ** 2).sum(axis=1))[:10]
+        right += len(set(nearest.tolist()) & set(graph.search(query, 10, width, None).tolist()))
+    return right / (10 * len(queries))
+
+
+def test_it_finds_what_a_graph_that_grew_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = _vectors(6000, 1)
+    at_once = _linked(vectors)
+    monkeypatch.setattr(graph_module, "link_all", None)
+    grown = _linked(vectors)
+    assert _links(at_once) != _links(grown)
+    for width in (60, 150, 400):
+        assert _recall(at_once, vectors, width) >= _recall(grown, vectors, width) - 0.03
+
+
+def test_threads_change_nothing() -> None:
+    vectors = _vectors(3000, 2)
+    alone = _linked(vectors, threads=1)
+    assert _links(_linked(vectors, threads=3)) == _links(alone)
+
+
+def test_links_are_of_other_nodes_and_each_once() -> None:
+    graph = _linked(_vectors(2500, 3), m=8)
+    lowest = graph.index.hnsw.nb_neighbors(0)
+    for node, links in enumerate(_links(graph)):
+        for begin in range(0, len(links), 8):
+            if begin in range(1, lowest):
+                continue
+            layer = links[begin : begin + (8 if begin else lowest)]
+            known = [link for link in layer if link >= 0]
+            assert layer == known + [-1] * (len(layer) - len(known))
+            assert len(set(known)) == len(known)
+            assert node not in known
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50, 799, 800, 801, 802, 1700])
+def test_every_node_is_reached_and_found(count: int) -> None:
+    vectors = _vectors(count, 4)
+    graph = _linked(vectors)
+    assert graph.node_count == count
+    assert _reached(graph) == count
+    found = [graph.search(vector, 1, 100, None).tolist() for vector in vectors]
+    wrong = sum(one != [node] for node, one in enumerate(found))
+    # Two vectors may have one code.
+    assert wrong <= count * 0.02
+
+
+def test_many_copies_of_a_few_vectors_stay_reachable() -> None:
+    few = _vectors(12, 5)
+    vectors = np.repeat(few, 300, axis=0)
+    np.random.default_rng(6).shuffle(vectors)
+    graph = _linked(vectors)
+    assert _reached(graph) == len(vectors)
+    for vector in few:
+        found = graph.search(vector, 5, 60, None)
+        assert (vectors[found] == vector).all()
+
+
+def test_all_vectors_alike() -> None:
+    vectors = np.ones((2000, DIM), dtype=np.float32)
+    graph = _linked(vectors)
+    assert _reached(graph) == 2000
+    assert len(graph.search(vectors[0], 10, 50, None)) == 10
+
+
+@pytest.mark.parametrize(("m", "dim"), [(2, 3), (4, 17), (64, 40), (16, 300)])
+def test_links_and_dimensions_of_all_kinds(m: int, dim: int) -> None:
+    vectors = _vectors(1500, 7, dim)
+    graph = _linked(vectors, m=m)
+    assert _reached(graph) == 1500
+    assert _recall(graph, vectors, 400) >= 0.9
+
+
+def test_a_graph_is_extended_by_many_and_then_by_few() -> None:
+    vectors = _vectors(4000, 8)
+    base = _extended(new_graph(vectors, Distance.EUCLID, IndexSettings()), vectors[:1000])
+    before = base.decoded(np.arange(1000))
+    more = _extended(base, vectors[1000:3900])
+    assert base.node_count == 1000
+    assert (more.decoded(np.arange(1000)) == before).all()
+    all_of_them = _extended(more, vectors[3900:])
+    # Few are added to a copy, which keeps the links that are there.
+    assert _links(all_of_them)[0][:1] == _links(more)[0][:1]
+    assert all_of_them.node_count == 4000
+    assert _recall(all_of_them, vectors, 150) >= 0.94
+
+
+def test_the_builder_may_stop_it_at_any_step() -> None:
+    vectors = _vectors(3000, 9)
+    empty = new_graph(vectors, Distance.EUCLID, IndexSettings())
+    asked = told = 0
+    for stop_after in (0, 1, 3, 10, 30):
+        asked = 0
+
+        def is_stopped(stop_after: int = stop_after) -> bool:
+            nonlocal asked
+            asked += 1
+            return asked > stop_after
+
+        with pytest.raises(Abandoned):
+            extended(empty, 3000, lambda begin, end: vectors[begin:end], 2, is_stopped, print)
+        assert empty.node_count == 0
+
+    def report(linked: int) -> None:
+        nonlocal told
+        assert told <= linked <= 3000
+        told = linked
+
+    extended(empty, 3000, lambda begin, end: vectors[begin:end], 2, lambda: False, report)
+    assert told == 3000
