@@ -346,9 +346,10 @@ class _Layer:
 
     def _pooled(self, node: int) -> Nodes:
         """The nearest nodes that are known, nearest first."""
-        pooled = np.empty((1, self._pools.shape[1]), dtype=np.int32)
+        pooled: Links = np.empty((1, self._pools.shape[1]), dtype=np.int32)
         pooled_nodes(self._pools[node : node + 1], pooled)
-        return pooled[0][pooled[0] >= 0]
+        known: Nodes = pooled[pooled >= 0]
+        return known
 
     def _nearest(self, node: int, others: Nodes) -> Nodes:
         """The nearest of some nodes, if there are any."""
