@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.guard import Answers, small_answers
+from headrace.engine.vector_index.graph import link_all
 
 _RECALLS = {
     "search, no filter, default": 1.0,
@@ -17,12 +18,12 @@ _RECALLS = {
     "search, 10% pass, default": 1.0,
     "search, 50% pass, default": 1.0,
     "search, 90% pass, default": 1.0,
-    "search, no filter, narrow": 0.967,
+    "search, no filter, narrow": 0.993,
     "search, 0.1% pass, narrow": 1.0,
     "search, 1% pass, narrow": 1.0,
     "search, 10% pass, narrow": 1.0,
-    "search, 50% pass, narrow": 0.972,
-    "search, 90% pass, narrow": 0.97,
+    "search, 50% pass, narrow": 1.0,
+    "search, 90% pass, narrow": 0.997,
 }
 _DIGESTS = {
     "search, exact": "7893177cf2ba",
@@ -43,6 +44,7 @@ def test_exact_answers_are_the_same_as_ever(answers: Answers) -> None:
     assert answers.digests == _DIGESTS
 
 
+@pytest.mark.skipif(link_all is None, reason="the figures are those of graphs linked at once")
 @pytest.mark.parametrize("what", _RECALLS)
 def test_graphs_find_as_much_as_ever(answers: Answers, what: str) -> None:
     assert answers.recalls[what] == pytest.approx(_RECALLS[what], abs=_RECALL_TOLERANCE)

@@ -28,7 +28,7 @@ def _extended(base: Graph, vectors: FloatMatrix, threads: int = 1) -> Graph:
         base,
         len(vectors),
         lambda begin, end: vectors[begin:end],
-        threads,
+        lambda: threads,
         lambda: False,
         lambda _: None,
     )
@@ -167,7 +167,9 @@ def test_the_builder_may_stop_it_at_any_step() -> None:
             return asked > stop_after
 
         with pytest.raises(Abandoned):
-            extended(empty, 3000, lambda begin, end: vectors[begin:end], 2, is_stopped, print)
+            extended(
+                empty, 3000, lambda begin, end: vectors[begin:end], lambda: 2, is_stopped, print
+            )
         assert empty.node_count == 0
 
     def report(linked: int) -> None:
@@ -175,5 +177,5 @@ def test_the_builder_may_stop_it_at_any_step() -> None:
         assert told <= linked <= 3000
         told = linked
 
-    extended(empty, 3000, lambda begin, end: vectors[begin:end], 2, lambda: False, report)
+    extended(empty, 3000, lambda begin, end: vectors[begin:end], lambda: 2, lambda: False, report)
     assert told == 3000

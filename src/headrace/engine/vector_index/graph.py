@@ -383,7 +383,7 @@ def _linked_at_once(
     base: Graph,
     node_count: int,
     vectors_of: Callable[[int, int], FloatMatrix],
-    threads: int,
+    threads: Callable[[], int],
     is_stopped: Callable[[], bool],
     report: Callable[[int], None],
 ) -> Graph:

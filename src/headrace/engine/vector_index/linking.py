@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import numpy as np
@@ -102,7 +102,7 @@ def link_all(
     m: int,
     candidates: int,
     layer_begins: NDArray[np.int32],
-    threads: int,
+    threads: Callable[[], int],
     check: Callable[[], None],
     report: Callable[[float], None],
 ) -> Layers:
@@ -114,7 +114,7 @@ def link_all(
         candidates: how many of a node's nearest are considered.
         layer_begins: where the links of a layer begin among those of a node; one longer
             than there may be layers.
-        threads: how many work at a time.
+        threads: how many work at a time; asked before each part of the work.
         check: called before each part of the work; what it raises ends the work.
         report: is told which part of the work is done.
     """
@@ -127,15 +127,19 @@ def link_all(
     links = np.full(int(begins[-1]), -1, dtype=np.int32)
     top = int(layers.max())
     entry = int(layers.argmax())
-    with ThreadPoolExecutor(threads, thread_name_prefix="vector-index-linking") as pool:
+    with ThreadPoolExecutor(thread_name_prefix="vector-index-linking") as pool:
 
         def run(task: Callable[..., None], arguments: Iterable[tuple[object, ...]]) -> None:
-            def checked(arguments: tuple[object, ...]) -> None:
+            running: set[Future[None]] = set()
+            for of_one in arguments:
                 check()
-                task(*arguments)
-
-            for _ in pool.map(checked, arguments):
-                pass
+                while len(running) >= threads():
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+                running.add(pool.submit(task, *of_one))
+            for future in running:
+                future.result()
 
         nodes_above, links_above = np.empty(0, dtype=np.int32), np.empty((0, m), dtype=np.int32)
         for layer in reversed(range(top)):
