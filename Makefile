@@ -7,7 +7,7 @@ KEEP ?=
 .PHONY: demo test test-slow test-clients check format bench bench-large clean
 
 # The stamp is remade whenever the dependencies or what is compiled change.
-$(VENV)/installed: pyproject.toml $(wildcard src/headrace/engine/*/*.pyx src/headrace/engine/*/*.h)
+$(VENV)/installed: pyproject.toml $(wildcard src/headrace/*/*.pyx src/headrace/engine/*/*.pyx src/headrace/engine/*/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable ".[demo,dev]"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from headrace.model.operations import SourcePartition
 from headrace.model.points import PointStruct
+from headrace.sink import decode_together
 from headrace.sink.batch import Batch, KafkaRecord, decode_batch
 from headrace.sink.changes import Upsert
 from headrace.sink.converters import Converter, JsonConverter
@@ -26,6 +27,18 @@ from headrace.sink.shapes.shape import Shape
 PLAIN_JSON = JsonConverter(Stage.VALUE_CONVERTER, schemas_enable=False)
 PARTITION = SourcePartition("s", "topic", 0)
 Point = tuple[str, object, dict[str, list[str]], bytes]
+
+
+@pytest.fixture(autouse=True, scope="module", params=["compiled scan", "parsers"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways in which records are read together."""
+    compiled = decode_together.scan
+    if request.param == "parsers":
+        decode_together.scan = None
+    elif compiled is None:
+        pytest.skip("the package was built without a C compiler")
+    yield
+    decode_together.scan = compiled
 
 
 def envelope(point_id: object = 1, vector: object = (0.5, 1), **fields: object) -> bytes:

@@ -1,20 +1,21 @@
 """How are many records read at once, when each is an envelope with one dense vector?
 
-Reading each by itself costs several times what parsing it does. So the vectors are cut out
-of the texts, by a search for their key, and parsed together, straight into one matrix; what
-is left of the texts is small, and parsed together too. Where a vector was stands a mark,
-between two texts another. Nobody who writes records can know them, so the places where they
-come out of the parser tell where the cuts were: a vector that was not the value of the
-envelope's own key shows, and so does a text that is not one value by itself.
+If all are of the commonest form, a compiled scan reads them (`envelope_scan`). Otherwise the
+vectors are cut out of the texts, by a search for their key, and parsed together, straight into
+one matrix; what is left of the texts is small, and parsed together too. To read each by itself
+would cost several times what parsing it does.
 
-Whatever is not plainly in order is left to `decode`, which reads each record by itself.
+Where a vector was stands a mark, between two texts another. Nobody who writes records can know
+them, so the places where they come out of the parser tell where the cuts were: a vector that
+was not the value of the envelope's own key shows, and so does a text that is not one value by
+itself. Whatever is not plainly in order is left to `decode`, which reads each record by itself.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, cast
 
 import msgspec
@@ -26,6 +27,19 @@ from headrace.model.ids import POINT_ID_NUMBER_MAX, PointId, parse_uuid
 from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
 from headrace.model.vectors import FloatMatrix
 from headrace.sink.shapes.rows import DELETED_FIELD
+
+ScannedColumns = tuple[
+    list[bytes | None], list[int | bytes], FloatMatrix, list[bytes | None], list[int]
+]
+
+# Where the package was built without a C compiler, the library's parsers read all texts.
+scan: Callable[[list[bytes]], ScannedColumns | None] | None
+try:
+    from headrace.sink.envelope_scan import scan as _compiled_scan
+
+    scan = _compiled_scan
+except ImportError:
+    scan = None
 
 # Texts that are parsed together stay in the processor's cache.
 _TOGETHER_BYTES: Final = 128 * 1024
@@ -72,6 +86,9 @@ class EnvelopesReader:
         Args:
             texts: the values of records; None is left alone.
         """
+        scanned = _scanned(texts)
+        if scanned is not None:
+            return scanned
         read = Envelopes([], [], [], np.empty((0, 0), np.float32), [])
         matrices: list[FloatMatrix] = []
         for portion in _portions(texts):
@@ -187,6 +204,29 @@ class _Fields:
             self.ranks.append(ranks[place])
             taken.append(place)
         return taken
+
+
+def _scanned(texts: Sequence[bytes | None]) -> Envelopes | None:
+    """All texts, by the compiled scan; None if it is not there, or one is not for it."""
+    known = [text for text in texts if text is not None]
+    if scan is None or not known or len(known) < len(texts):
+        return None
+    columns = scan(known)
+    if columns is None:
+        return None
+    names, ids, vectors, payloads, rewritten = columns
+    try:
+        for rank in rewritten:
+            payloads[rank] = orjson.dumps(orjson.loads(payloads[rank] or b"{}"))
+    except (ValueError, TypeError):
+        return None
+    point_ids = [one if isinstance(one, int) else parse_uuid(one.decode()) for one in ids]
+    known_ids = [one for one in point_ids if one is not None]
+    if len(known_ids) < len(point_ids):
+        return None
+    collection_names = [None if name is None else name.decode() for name in names]
+    written = [EMPTY_PAYLOAD if payload is None else payload for payload in payloads]
+    return Envelopes([*range(len(texts))], collection_names, known_ids, vectors, written)
 
 
 def _portions(texts: Sequence[bytes | None]) -> Iterator[list[int]]:
