@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -211,3 +212,19 @@ def test_texts_of_another_width_or_shape_end_the_scan() -> None:
     ):
         assert envelope_scan.scan([good, other]) is None
         assert envelope_scan.scan([other, good]) is None
+
+
+def test_the_order_of_the_fields_is_free() -> None:
+    fields = [
+        b'"collection_name":"c"',
+        b'"payload":{"tags":["a","b","c"]}',
+        b'"vector":[1,2]',
+        b'"id":7',
+    ]
+    for order in itertools.permutations(fields):
+        found = envelope_scan.scan([b"{%b}" % b",".join(order)])
+        assert found is not None
+        names, ids, vectors, payloads, rewritten = found
+        assert (names, ids, payloads) == ([b"c"], [7], [b'{"tags":["a","b","c"]}'])
+        assert vectors.tolist() == [[1, 2]]
+        assert rewritten == []

@@ -422,8 +422,10 @@ cdef bint _envelope(Envelope* envelope, float* vector, Py_ssize_t dim) noexcept 
 
 
 cdef Py_ssize_t _width(const char* at, const char* end) noexcept nogil:
-    """How many components the first array of a text seems to have."""
+    """How many components the vector of a text seems to have; 0 without one."""
     cdef Py_ssize_t commas = 0
+    while end - at >= 8 and memcmp(at, b'"vector"', 8) != 0:
+        at += 1
     while at < end and at[0] != c"[":
         at += 1
     while at < end and at[0] != c"]":
