@@ -165,7 +165,7 @@ class Source:
     def close_batch(self, limits: BatchLimits) -> list[KafkaRecord]:
         """What was read so far, within the limits; an oversize record goes alone."""
         closed = self._first_ready(limits)
-        for partition, _ in in_runs(closed):
+        for partition in {partition for partition, _ in in_runs(closed)}:
             self._watch.note(partition)
             self._look_at_end(partition)
         return closed
