@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from headrace.engine.vector_index import tiers
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
+from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vectors.base import Candidates
 from headrace.engine.vectors.row_set import RowSet
 from headrace.model.collection_config import CollectionConfig, VectorParams
@@ -338,6 +342,84 @@ def test_searches_are_right_while_ranges_are_swapped(builder: IndexBuilder) -> N
             thread.join()
     assert failures == []
     assert writer.store.pending_work() is None
+
+
+def same_range(sealed: SealedRange) -> SealedRange:
+    """Another object that shows the same, as one whose graph is mapped does."""
+    rows = sealed.graph_rows, sealed.loose_rows
+    return SealedRange(sealed.row_begin, sealed.row_end, *rows, sealed.graph)
+
+
+def test_a_range_that_is_replaced_during_a_build_stays_replaced(
+    builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiers, "_TIER_RATIO", 0)  # Each graph stays by itself.
+    writer = Writer(builder, Distance.DOT)
+    writer.append(clustered(2 * ROWS_MIN, seed=1))
+    writer.finish()
+    [before] = writer.store.ranges
+    after = same_range(before)
+    build = writer.store._build
+
+    def build_and_replace(*args: Any) -> SealedRange:
+        made = build(*args)
+        writer.store.replace_range(before, after)
+        return made
+
+    monkeypatch.setattr(writer.store, "_build", build_and_replace)
+    writer.append(clustered(2 * ROWS_MIN, seed=2))
+    writer.finish()
+    assert [sealed is after for sealed in writer.store.ranges] == [True, False]
+
+
+class SlowlyRead(tuple[SealedRange, ...]):
+    """Ranges that, once `wait` is set, are gone through only when that has returned."""
+
+    wait: Callable[[], object] | None = None
+
+    def __iter__(self) -> Iterator[SealedRange]:
+        if self.wait is not None and threading.current_thread() is threading.main_thread():
+            self.wait()
+        return super().__iter__()
+
+
+def test_no_graph_is_lost_while_a_range_is_replaced(
+    builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiers, "_TIER_RATIO", 0)
+    writer = Writer(builder, Distance.DOT)
+    writer.append(clustered(2 * ROWS_MIN, seed=1))
+    writer.finish()
+    [before] = writer.store.ranges
+    ranges = writer.store._ranges = SlowlyRead((before,))
+    writer.append(clustered(2 * ROWS_MIN, seed=2))
+    # The build ends meanwhile, or waits for what is under way.
+    ranges.wait = lambda: builder.wait_until_idle(1)
+    writer.store.replace_range(before, same_range(before))
+    writer.finish()
+    assert len(writer.store.work_log.finished()) == len(writer.store.ranges) == 2
+
+
+def test_a_graph_that_is_made_while_graphs_are_turned_off_is_not_taken(
+    builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiers, "_TIER_RATIO", 0)
+    writer = Writer(builder, Distance.DOT)
+    writer.append(clustered(2 * ROWS_MIN, seed=1))
+    writer.finish()
+    build, settings = writer.store._build, writer.store.settings
+
+    def build_and_turn_off(*args: Any) -> SealedRange:
+        made = build(*args)
+        # Off, and on again: what was planned on is gone.
+        writer.store.take_settings(msgspec.structs.replace(settings, m=0, rows_min=None))
+        writer.store.take_settings(msgspec.structs.replace(settings, rows_min=10**6))
+        return made
+
+    monkeypatch.setattr(writer.store, "_build", build_and_turn_off)
+    writer.append(clustered(2 * ROWS_MIN, seed=2))
+    writer.finish()
+    assert writer.store.ranges == ()
 
 
 def test_building_is_visible_until_it_is_done(builder: IndexBuilder) -> None:

@@ -505,9 +505,7 @@ class Segment:
             for matrix in store.matrices().values():
                 matrix.scratch = self._scratch(params)
             if isinstance(store, IndexedVectors):
-                store.settings = IndexSettings.from_config(params, self.config)
-                if not store.settings.m:
-                    store.forget_graphs()
+                store.take_settings(IndexSettings.from_config(params, self.config))
 
     def set_source_offset(self, partition: SourcePartition, next_offset: int) -> None:
         """Remember how far a source partition has been taken; never moves back."""

@@ -2,7 +2,8 @@
 
 Rows are covered by sealed ranges, in order, and behind them by a growing tail that is
 scanned exactly. The ranges are an immutable tuple: a search takes it once, a finished
-build puts another in its place. Rows never change, so both give right answers.
+build puts another in its place. Rows never change, so both give right answers. Whoever
+puts another tuple in its place holds a lock, and starts from the newest.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class IndexedVectors(DenseVectors):
         self.settings = IndexSettings.from_config(params, config)
         self._builder = builder
         self._ranges: tuple[SealedRange, ...] = ()
+        self._changing_ranges = threading.Lock()
         self._live: Mask = np.empty(0, dtype=np.bool_)
         self._closing = threading.Event()
         self._building = threading.Lock()
@@ -159,11 +161,15 @@ class IndexedVectors(DenseVectors):
 
     def replace_range(self, old: SealedRange, new: SealedRange) -> None:
         """Put a range that shows the same in the place of another, if that is still there."""
-        self._ranges = tuple(new if sealed is old else sealed for sealed in self._ranges)
+        with self._changing_ranges:
+            self._ranges = tuple(new if sealed is old else sealed for sealed in self._ranges)
 
-    def forget_graphs(self) -> None:
-        """Search all rows exactly."""
-        self._ranges = ()
+    def take_settings(self, settings: IndexSettings) -> None:
+        """Follow other options: by and by, but for `m` = 0, which means no graph at once."""
+        with self._changing_ranges:
+            self.settings = settings
+            if not settings.m:
+                self._ranges = ()
 
     def adopt_renumbered(self, old: IndexedVectors, kept_rows: Rows) -> None:
         """Take over the graphs of a store whose dead rows were left out of this one.
@@ -252,11 +258,19 @@ class IndexedVectors(DenseVectors):
                 self._progress = None
                 return False
             self._build_error = None
-            if self.settings.m:
-                self._ranges = (*ranges[: plan.first], made, *ranges[plan.end :])
+            self._put_in_place(made, plan, len(ranges))
             kind = "merge" if plan.end > plan.first else "indexing"
             self.work_log.add(kind, plan.reason, made.vector_count, time.monotonic() - began)
             return True
+
+    def _put_in_place(self, made: SealedRange, plan: BuildPlan, planned_count: int) -> None:
+        """Let a range that was made take the place of those that were planned for it."""
+        with self._changing_ranges:
+            # Only one thread builds: other ranges were replaced one by one since, or all
+            # forgotten.
+            ranges = self._ranges
+            if self.settings.m and len(ranges) == planned_count:
+                self._ranges = (*ranges[: plan.first], made, *ranges[plan.end :])
 
     def build_failed(self, error: Exception) -> None:
         """See `Buildable.build_failed`."""
