@@ -350,7 +350,7 @@ def test_an_interpreter_that_ends_closes_what_is_open(tmp_path: Path) -> None:
     )
     temporary = Path(child_output(program, tmp_path).strip())
     assert not temporary.exists()
-    assert (tmp_path / "lock").read_text() == ""
+    assert (tmp_path / "lock").read_text().partition("\n")[0] == ""
     client = headrace.connect(tmp_path)
     assert client.count("c").count == 1
     client.close()

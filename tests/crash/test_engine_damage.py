@@ -21,9 +21,6 @@ from tests.engine.storage.faulty_file_ops import FaultyFileOps
 # Files that hold nothing that was acknowledged.
 IRRELEVANT = {"lock"}
 
-# Files that are only there once something was put into them: nothing tells that they are gone.
-OPTIONAL = {"aliases.doc", "source_positions.doc"}
-
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -89,7 +86,7 @@ def test_10000_flipped_bits_are_found(stored: Path, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_found(stored: Path, tmp_path: Path) -> None:
     for path in files_of(stored):
-        if path.name == "checkpoint.doc" or path.name in OPTIONAL:
+        if path.name == "checkpoint.doc":
             continue
         directory = tmp_path / "damaged"
         shutil.copytree(stored, directory)

@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headrace.engine.catalogue import older_documents
 from headrace.engine.engine import Engine
 from headrace.engine.storage import data_file, files, wal_format
+from headrace.engine.upkeep.check import check_directory
+from headrace.engine.upkeep.repair import repair_directory
 from headrace.model.aliases import CreateAlias
+from headrace.model.errors import CorruptFile
 from headrace.model.operations import SourceOffset, WriteBatch
 from headrace.model.queries import Nearest, Query
 from headrace.model.upserts import build_upsert
@@ -83,6 +87,8 @@ def test_a_directory_of_a_released_version_opens(tmp_path: Path, name: str) -> N
     expected = json.loads((tmp_path / EXPECTED).read_text())
     engine = Engine.open(tmp_path / "data")
     assert shown(engine) == expected
+    assert (tmp_path / "data/catalogue.doc").exists()
+    assert older_documents(tmp_path / "data") == []
     # It goes on from there, in whatever today's formats are.
     fill(engine.collection("c"), 99)
     engine.collection("c").checkpoint()
@@ -90,6 +96,41 @@ def test_a_directory_of_a_released_version_opens(tmp_path: Path, name: str) -> N
     engine.close()
     engine = Engine.open(tmp_path / "data")
     assert shown(engine) == changed != expected
+    engine.close()
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_a_directory_of_a_released_version_is_read_beside_its_owner_and_checked(
+    tmp_path: Path, name: str
+) -> None:
+    zipfile.ZipFile(GOLDEN / name).extractall(tmp_path)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    expected = json.loads((tmp_path / EXPECTED).read_text())
+    reader = Engine.open(tmp_path / "data", read_only=True)
+    assert shown(reader) == expected
+    reader.close()
+    assert check_directory(tmp_path / "data").problems == []
+    assert {path: path.read_bytes() for path in files} == files
+    repair_directory(tmp_path / "data", tmp_path / "repaired")
+    engine = Engine.open(tmp_path / "repaired")
+    assert shown(engine) == expected
+    engine.close()
+
+
+def test_a_damaged_document_of_an_older_version_is_found(tmp_path: Path) -> None:
+    zipfile.ZipFile(GOLDEN / "0.1.0.zip").extractall(tmp_path)
+    damaged = tmp_path / "data/aliases.doc"
+    damaged.write_bytes(damaged.read_bytes().replace(b"alias", b"other"))
+    assert [one.file for one in check_directory(tmp_path / "data").problems] == [str(damaged)]
+    for read_only in (True, False):
+        with pytest.raises(CorruptFile) as caught:
+            Engine.open(tmp_path / "data", read_only=read_only)
+        assert caught.value.path == str(damaged)
+    report = repair_directory(tmp_path / "data", tmp_path / "repaired")
+    assert report.left_out == [f"{damaged}: damaged"]
+    engine = Engine.open(tmp_path / "repaired")
+    assert engine.aliases() == []
+    assert engine.source_positions(PARTITION.source) == {PARTITION: 3}
     engine.close()
 
 

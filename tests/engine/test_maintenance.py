@@ -80,6 +80,20 @@ def test_deleted_points_give_their_space_back(
     service.close()
 
 
+def test_a_threshold_of_zero_takes_out_every_dead_row(tmp_path: Path) -> None:
+    config = CollectionConfig(
+        vectors={"": VectorParams(4, Distance.DOT)},
+        optimizers_config={"deleted_threshold": 0, "vacuum_min_vector_number": 0},
+    )
+    service = Service.open(tmp_path)
+    service.create_collection("c", config)
+    service.write("c", [build_upsert(points(0, 50, 7), config)])
+    service.write("c", [DeletePoints(PointSelector(ids=(3,)))])
+    wait_until_idle(service)
+    assert service._engine.collection("c").view.row_count == service.count("c") == 49
+    service.close()
+
+
 def test_background_work_beside_readers_and_writers_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

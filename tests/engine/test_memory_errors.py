@@ -1,7 +1,8 @@
 """A MemoryError at any line of a write leaves the collection as it was before.
 
 Python raises it wherever something is made; so each line of the engine that a write runs
-through raises it once, also those that take a failed batch back.
+through raises it once, also those that take a failed batch back. KeyboardInterrupt comes
+anywhere too; whatever it ends, the collection is whole, and others' writes are done.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import linecache
 import random
 import sys
+import threading
+import time
+from collections.abc import Container
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +23,7 @@ import pytest
 from headrace.engine.collection.collection import Collection
 from headrace.engine.engine import Engine
 from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
-from headrace.model.errors import HeadraceError
+from headrace.model.errors import HeadraceError, StorageFailed
 from headrace.model.filters import Filter
 from headrace.model.operations import (
     CreatePayloadIndex,
@@ -36,26 +40,43 @@ from headrace.model.operations import (
 )
 from headrace.model.upserts import build_upsert
 from tests.crash.test_engine_crash import CONFIG, random_point, state_of
+from tests.engine.storage.faulty_file_ops import FaultyFileOps
 
 ENGINE = str(Path(sys.modules["headrace.engine.engine"].__file__ or "").parent)
 
 # From the successful sync on a write is durable and is acknowledged. What follows only tells
 # others of it, and makes nothing that could be refused.
-PAST_RETURN = {"_commit_next", "_sync", "write", "end_batches", "sync", "_append_synced"}
+PAST_RETURN = {
+    "_commit_next",
+    "_sync",
+    "_show",
+    "_withdraw",
+    "write",
+    "end_batches",
+    "sync",
+    "_append_synced",
+}
 
 
 class Starved:
-    """While entered, the line of that number in the engine raises MemoryError.
+    """While entered, the line of that number in the engine raises MemoryError, or another.
 
     Attributes:
         lines: how many lines were counted.
         struck: where it was raised, if it was.
     """
 
-    def __init__(self, line: int) -> None:
+    def __init__(
+        self,
+        line: int,
+        error: type[BaseException] = MemoryError,
+        past: Container[str] = PAST_RETURN,
+    ) -> None:
         self.lines = 0
         self.struck: str | None = None
         self._line = line
+        self._error = error
+        self._past = past
 
     def __enter__(self) -> Starved:
         sys.settrace(self._enter_frame)
@@ -66,7 +87,7 @@ class Starved:
 
     def _enter_frame(self, frame: FrameType, event: str, arg: Any) -> Any:
         code = frame.f_code
-        if not code.co_filename.startswith(ENGINE) or code.co_name in PAST_RETURN:
+        if not code.co_filename.startswith(ENGINE) or code.co_name in self._past:
             return None
         return self._trace
 
@@ -75,7 +96,7 @@ class Starved:
             self.lines += 1
             if self.lines == self._line:
                 self.struck = f"{frame.f_code.co_filename}:{frame.f_lineno}"
-                raise MemoryError(self.struck)
+                raise self._error(self.struck)
         return self._trace
 
 
@@ -177,3 +198,137 @@ def test_a_memory_error_at_any_41st_line_leaves_the_state_as_before(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_memory_error_at_any_line_leaves_the_state_as_before(tmp_path: Path, kind: str) -> None:
     assert starve(tmp_path, kind, every=1, first=1) > 100
+
+
+def interrupt(directory: Path, kind: str, every: int, first: int) -> int:
+    """Let every so many-th line of a kind of write be interrupted; returns how many were."""
+    engine = Engine.open(directory, FaultyFileOps())
+    engine.create_collection("c", CONFIG)
+    points = [random_point(i, random.Random(i)) for i in range(20)]
+    engine.collection("c").write(WriteBatch([build_upsert(points, CONFIG)]))
+    batch = WriteBatch(batches(random.Random(4))[kind])
+    struck, line = 0, first
+    while True:
+        collection = engine.collection("c")
+        before, seq_no = state_of(collection), collection.view.seq_no
+        is_interrupted = False
+        with Starved(line, KeyboardInterrupt, past=()) as starved:
+            try:
+                collection.write(batch)
+            except HeadraceError:
+                assert kind == "refused", starved.struck
+            except KeyboardInterrupt:
+                is_interrupted = True
+        if starved.struck is None:
+            break
+        after = state_of(collection)
+        written = collection.view.seq_no - seq_no
+        assert written in ((0, 1) if is_interrupted else (1,)) or kind == "refused", starved.struck
+        assert written or after == before, starved.struck
+        # Others go on, unless what a log has taken is not known: then they are refused.
+        patch = SetPayload(PointSelector(filter=Filter()), orjson.dumps({"line": line}))
+        refusal = write_error(collection, WriteBatch([patch]))
+        if refusal is not None:
+            assert isinstance(refusal, StorageFailed), starved.struck
+            assert "interrupted" in refusal.message, starved.struck
+        else:
+            after = state_of(collection)
+            assert collection.view.seq_no == seq_no + written + 1, starved.struck
+        if struck % 10 == 0 or refusal is not None:
+            last = collection.view.seq_no
+            engine.close()
+            engine = Engine.open(directory, FaultyFileOps())
+            collection = engine.collection("c")
+            # A write that was not acknowledged may be there.
+            assert collection.view.seq_no in (last, last + 1), starved.struck
+            assert collection.view.seq_no > last or state_of(collection) == after, starved.struck
+        struck += 1
+        line += every
+    engine.close()
+    return struck
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_at_any_41st_line_leaves_a_whole_state(tmp_path: Path, kind: str) -> None:
+    assert interrupt(tmp_path, kind, every=41, first=11) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupt_at_any_line_leaves_a_whole_state(tmp_path: Path, kind: str) -> None:
+    assert interrupt(tmp_path, kind, every=1, first=1) > 100
+
+
+def with_points(directory: Path, count: int) -> tuple[Engine, Collection]:
+    engine = Engine.open(directory, FaultyFileOps())
+    engine.create_collection("c", CONFIG)
+    collection = engine.collection("c")
+    collection.write(some_points(count))
+    return engine, collection
+
+
+def some_points(count: int) -> WriteBatch:
+    points = [random_point(i, random.Random(i)) for i in range(count)]
+    return WriteBatch([build_upsert(points, CONFIG)])
+
+
+def test_an_interrupt_behind_the_sync_does_not_take_back_what_is_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, collection = with_points(tmp_path, 5)
+    sync = collection._wal.sync
+
+    def sync_and_interrupt() -> None:
+        sync()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(collection._wal, "sync", sync_and_interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            collection.write(some_points(8))
+    assert collection.points_count() == 8
+    collection.write(some_points(9))
+    collection.checkpoint()
+    expected = state_of(collection)
+    engine.close()
+    engine = Engine.open(tmp_path)
+    assert state_of(engine.collection("c")) == expected
+    engine.close()
+
+
+@pytest.mark.parametrize("when", ["before", "behind"])
+def test_an_interrupted_writer_does_not_interrupt_others_of_its_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    engine, collection = with_points(tmp_path, 5)
+    ended: list[int | BaseException] = []
+
+    def write() -> None:
+        try:
+            ended.append(collection.write(some_points(8)))
+        except BaseException as error:
+            ended.append(error)
+
+    sync = collection._wal.sync
+
+    def interrupted() -> None:
+        if when == "behind":
+            sync()
+        raise KeyboardInterrupt
+
+    other = threading.Thread(target=write)
+    with collection._write_lock, monkeypatch.context() as patched:
+        other.start()
+        deadline = time.monotonic() + 20
+        while not collection._queue and time.monotonic() < deadline:
+            time.sleep(0.001)
+        patched.setattr(collection._wal, "sync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            collection._commit_next()
+    other.join(20)
+    assert ended == [2]
+    assert collection.points_count() == 8
+    assert collection._queue == []
+    assert collection.write(some_points(9)) == 3
+    engine.close()

@@ -1,14 +1,13 @@
 """What is in a data directory?
 
     lock                    held by the one process that owns the directory
-    source_positions.doc    how far each source has been taken, in all collections
-    aliases.doc             the second names of collections
-    settings-<name>.doc     what else the layer above keeps
+    catalogue.doc           which collections there must be, and what is kept beside them
     collections/<name>/     one collection: collection.doc (its name and first configuration), wal/
     snapshots/              copies of collections, see `engine.snapshot.store`
 
 A collection appears and disappears by one rename, so that a crash leaves it whole or
-gone; what a crash left half-made is removed at the next open.
+gone; what a crash left half-made is removed at the next open. The catalogue knows of it
+before, see `engine.catalogue`.
 """
 
 from __future__ import annotations
@@ -21,26 +20,39 @@ import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from headrace.engine.aliases import Aliases
-from headrace.engine.collection.collection import WAL_DIRECTORY, Collection
+import msgspec
+
+from headrace.engine.aliases import alias_descriptions, changed_aliases
+from headrace.engine.catalogue import (
+    CATALOGUE_DOCUMENT,
+    DELETED_PREFIX,
+    Catalogue,
+    StoredCatalogue,
+    as_settings,
+    deleted_name,
+    read_catalogue,
+)
+from headrace.engine.collection.collection import Collection
 from headrace.engine.collection.document import (
     COLLECTION_DOCUMENT,
     CollectionDocument,
     read_collection_document,
 )
+from headrace.engine.collection.identity import WAL_DIRECTORY, Identity, read_identity
 from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.read_only import ReadOnlyCollection
 from headrace.engine.payload_index.transient_memory import TRANSIENT_BYTES_MAX, TransientMemory
+from headrace.engine.snapshot.archive import Source
 from headrace.engine.snapshot.create import create_full_snapshot, create_snapshot
 from headrace.engine.snapshot.restore import RestoredCollection, restore_collection
 from headrace.engine.snapshot.store import SnapshotStore
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps, storage_error
 from headrace.engine.storage.files import (
     collection_directory_name,
-    read_document,
+    encode_document,
     remove_temporary_files,
     write_document,
 )
@@ -54,6 +66,8 @@ from headrace.model.errors import (
     AlreadyExists,
     CorruptFile,
     Forbidden,
+    HeadraceError,
+    NoSpace,
     NotFound,
     StorageFailed,
     Unavailable,
@@ -75,8 +89,10 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MAKING_PREFIX = ".making-"
-_DELETED_PREFIX = ".deleted-"
 _REPLACED_PREFIX = ".replaced-"
+
+# A reader beside an owner that makes and deletes collections begins anew so often.
+_READING_ATTEMPTS_MAX = 20
 
 
 class Engine:
@@ -110,8 +126,11 @@ class Engine:
         self._is_stopping = False
         self._closed = False
         self._owner_pid = os.getpid()
-        self._positions: dict[SourcePartition, int] = {}
-        self._aliases = Aliases(directory / "aliases.doc", ops)
+        self._catalogue = StoredCatalogue(directory, ops, lock)
+        # By the name of a collection's directory, what there may be where a change of it is
+        # under way, or failed half-way.
+        self._unsettled: dict[str, list[Identity | None]] = {}
+        self._is_loaded = False
         _engines.add(self)
 
     @classmethod
@@ -156,16 +175,20 @@ class Engine:
     def _open_read_only(cls, directory: Path, ops: FileOps, transient_bytes_max: int) -> Engine:
         if not (directory / "collections").is_dir():
             raise NotFound(f"{directory} is not a data directory: it has no `collections` in it")
-        engine = cls(directory, None, ops, transient_bytes_max)
-        try:
-            engine._read_positions()
-            for path in stored_collections(directory):
-                engine._load_read_only(path)
-            engine._aliases.load(engine._collections)
-        except BaseException:
-            engine.close()
-            raise
-        return engine
+        attempts_left = _READING_ATTEMPTS_MAX
+        while True:
+            engine = cls(directory, None, ops, transient_bytes_max)
+            attempts_left -= 1
+            try:
+                engine._load_all_read_only()
+            except BaseException as error:
+                engine.close()
+                was = engine._catalogue.content
+                is_corrupt = isinstance(error, CorruptFile)
+                if is_corrupt and attempts_left and not _is_settled(directory, was, ops):
+                    continue
+                raise
+            return engine
 
     def close(self) -> None:
         """Finish running writes, give up running snapshots, then release the directory.
@@ -183,6 +206,7 @@ class Engine:
                 if self._lock is not None:
                     closing.callback(self._lock.release)
                 closing.callback(self._builder.close)
+                closing.callback(self._note_reached)
                 for collection in self._collections.values():
                     closing.callback(collection.close)
                 self._maintenance.close()
@@ -208,11 +232,16 @@ class Engine:
                 document = CollectionDocument(name, config)
                 write_document(making / COLLECTION_DOCUMENT, document, self._ops)
                 Wal.create(making / WAL_DIRECTORY, ops=self._ops).close()
+                self._expect(directory, read_identity(making, self._ops))
                 self._ops.rename(making, directory)
                 self._ops.fsync_dir(parent)
-            except OSError as error:
-                raise storage_error(error, f"creating {directory}") from error
-            self._collections[name] = self._open_collection(name, directory, config)
+            except BaseException as error:
+                shutil.rmtree(making, ignore_errors=True)
+                if isinstance(error, OSError):
+                    raise storage_error(error, f"creating {directory}") from error
+                raise
+            self._load_collection(directory)
+            self._settle(directory)
 
     def delete_collection(self, name: str) -> bool:
         """Delete a collection, its files and aliases; False if there is none.
@@ -224,17 +253,22 @@ class Engine:
             collection = self._collections.pop(name, None)
             if collection is None:
                 return False
-            collection.close()
             parent = self._directory / "collections"
-            deleted = parent / f"{_DELETED_PREFIX}{uuid4().hex}"
+            directory = parent / collection_directory_name(name)
+            identity = collection.identity
+            self._unsettled[directory.name] = [identity, None]
+            collection.close()
+            # By this name it is known as deleted, also if there is no room for a catalogue.
+            deleted = parent / deleted_name(identity.log_id)
             try:
-                self._ops.rename(parent / collection_directory_name(name), deleted)
+                self._ops.rename(directory, deleted)
                 self._ops.fsync_dir(parent)
             except OSError as error:
                 raise storage_error(error, f"deleting {name}") from error
-            # A crash before this leaves aliases of nothing, which are dropped at the next open.
-            self._aliases.drop_collection(name)
-            shutil.rmtree(deleted, ignore_errors=True)
+            _clear(deleted)
+            kept = {a: c for a, c in self._catalogue.content.aliases.items() if c != name}
+            if self._settle(directory, aliases=kept):
+                _clear(deleted, itself=True)
             return True
 
     def change_config(self, name: str, change: CollectionChange) -> None:
@@ -270,7 +304,10 @@ class Engine:
         """
         with self._snapshotting:
             self._check_running()
-            documents = sorted(self._directory.glob("*.doc"))
+            documents = [
+                Source(name, encode_document(content))
+                for name, content in self._catalogue.content.documents().items()
+            ]
             with self._changing:
                 collections = list(self._collections.values())
             return create_full_snapshot(
@@ -311,23 +348,26 @@ class Engine:
         """
         with self._changing:
             self._check_open()
-            self._aliases.change(actions, self._collections)
+            aliases = self._catalogue.content.aliases
+            changed = changed_aliases(aliases, actions, self._collections)
+            if changed != aliases:
+                self._store(aliases=changed)
 
     def aliases(self) -> list[AliasDescription]:
         """All aliases, sorted by name."""
-        return self._aliases.descriptions()
+        return alias_descriptions(self._catalogue.content.aliases)
 
     def collection(self, name: str) -> Collection:
         """An open collection, by its name or an alias of it; raises NotFound."""
         try:
-            return self._collections[self._aliases.resolve(name)]
+            return self._collections[self._resolve(name)]
         except KeyError:
             self._check_not_forked()
             raise collection_not_found(name) from None
 
     def has_collection(self, name: str) -> bool:
         """Whether a collection or an alias has this name."""
-        return self._aliases.resolve(name) in self._collections
+        return self._resolve(name) in self._collections
 
     def collection_names(self) -> list[str]:
         """All names, sorted."""
@@ -342,16 +382,23 @@ class Engine:
         """Settings that the layer above stored under a plain name; None if it never did.
 
         Raises:
-            CorruptFile: the document is damaged, or of another kind.
+            CorruptFile: they are of another kind.
         """
-        path = self._settings_path(name)
-        return read_document(path, kind, ops=self._ops) if path.exists() else None
+        settings = self._catalogue.content.settings.get(name)
+        if settings is None:
+            return None
+        try:
+            return msgspec.json.decode(settings, type=kind)
+        except msgspec.MsgspecError as error:
+            path = str(self._directory / CATALOGUE_DOCUMENT)
+            raise CorruptFile(path, 0, f"settings `{name}` of {kind}", str(error)) from error
 
     def write_settings(self, name: str, settings: object) -> None:
         """Store settings under a plain name; durable when it returns."""
         with self._changing:
             self._check_open()
-            write_document(self._settings_path(name), settings, self._ops)
+            kept = self._catalogue.content.settings
+            self._store(settings=kept | {name: as_settings(settings)})
 
     def source_positions(self, source: str) -> dict[SourcePartition, int]:
         """The offsets before which everything from a source is durable, by partition."""
@@ -395,16 +442,70 @@ class Engine:
                 collection.write(WriteBatch(rewinds))
 
     def _store_positions(self, positions: dict[SourcePartition, int]) -> None:
-        document = [SourceOffset(*item) for item in positions.items()]
-        write_document(self._positions_path, document, self._ops)
-        self._positions = positions
-
-    def _settings_path(self, name: str) -> Path:
-        return self._directory / f"settings-{name}.doc"
+        self._store(source_positions=[SourceOffset(*item) for item in positions.items()])
 
     @property
-    def _positions_path(self) -> Path:
-        return self._directory / "source_positions.doc"
+    def _positions(self) -> dict[SourcePartition, int]:
+        stored = self._catalogue.content.source_positions
+        return {position.partition: position.next_offset for position in stored}
+
+    def _resolve(self, name: str) -> str:
+        """The collection that an alias stands for; any other name stands for itself."""
+        return self._catalogue.content.aliases.get(name, name)
+
+    def _listed(self) -> dict[str, list[Identity | None]]:
+        """What there is, or may be, by directory."""
+        there: dict[str, list[Identity | None]] = {
+            collection.directory.name: [collection.identity]
+            for collection in self._collections.values()
+        }
+        return there | self._unsettled
+
+    def _store(self, **changes: Any) -> None:
+        """Change the catalogue, and bring it up to what is there; durable when it returns.
+
+        Raises: as `StoredCatalogue.store`.
+        """
+        self._catalogue.store(collections=self._listed(), **changes)
+
+    def _expect(self, directory: Path, coming: Identity, **changes: Any) -> None:
+        """Let the catalogue know what comes into a directory, in the place of what is there.
+
+        Raises: as `StoredCatalogue.store`; then nothing may come.
+        """
+        unsettled = self._unsettled
+        before = self._listed().get(directory.name, [None])
+        self._unsettled = unsettled | {directory.name: [*before, coming]}
+        try:
+            self._store(**changes)
+        except BaseException:
+            self._unsettled = unsettled
+            raise
+
+    def _settle(self, directory: Path, **changes: Any) -> bool:
+        """Let the catalogue know that a change is done, which is durable without it.
+
+        Returns:
+            Whether it says so; otherwise the next change of it does.
+        """
+        self._unsettled.pop(directory.name, None)
+        try:
+            self._store(**changes)
+        except (NoSpace, StorageFailed) as error:
+            logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
+            self._catalogue.adopt(**changes)
+            return False
+        return True
+
+    def _note_reached(self) -> None:
+        """When all logs are closed: how far each reaches."""
+        is_owner = self._lock is not None and self._is_loaded
+        if not is_owner or self._listed() == self._catalogue.content.collections:
+            return
+        try:
+            self._store()
+        except (NoSpace, StorageFailed) as error:
+            logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
 
     def _forget_in_child(self) -> None:
         """Close without waiting for threads and locks, which stayed with the parent."""
@@ -443,7 +544,7 @@ class Engine:
         self.check_writable()
 
     def _check_no_alias(self, name: str) -> None:
-        if self._aliases.resolve(name) != name:
+        if self._resolve(name) != name:
             raise WrongInput(
                 f"Can't create collection with name {name}. Alias with the same name already exists"
             )
@@ -457,11 +558,12 @@ class Engine:
         existing = self._collections.get(name)
         if existing is not None:
             _check_same_vectors(existing.config, restored.config)
-        self._take_positions_back(existing, restored)
         parent = self._directory / "collections"
         directory = parent / collection_directory_name(name)
         replaced = parent / f"{_REPLACED_PREFIX}{directory.name}"
-        deleted = parent / f"{_DELETED_PREFIX}{uuid4().hex}"
+        deleted = parent / deleted_name(uuid4().hex)
+        positions = self._positions_taken_back(existing, restored)
+        self._expect(directory, read_identity(making, self._ops), source_positions=positions)
         try:
             if existing is not None:
                 existing.close()
@@ -479,46 +581,75 @@ class Engine:
             # Until here the old one is still read; now whichever is there is opened.
             if directory.exists():
                 self._load_collection(directory)
+        self._settle(directory)
         shutil.rmtree(deleted, ignore_errors=True)
 
-    def _take_positions_back(
+    def _positions_taken_back(
         self, existing: Collection | None, restored: RestoredCollection
-    ) -> None:
-        """Let sources come again with what the restored collection has not taken.
+    ) -> list[SourceOffset]:
+        """Positions that let sources come again with what the restored collection has not taken.
 
         What only the collection that is replaced had taken must come again from the start.
         """
         taken = restored.source_offsets
         lost = existing.source_offsets().keys() - taken.keys() if existing is not None else set()
-        positions = {
-            partition: min(position, taken.get(partition, position))
+        return [
+            SourceOffset(partition, min(position, taken.get(partition, position)))
             for partition, position in self._positions.items()
             if partition not in lost
-        }
-        if positions != self._positions:
-            self._store_positions(positions)
+        ]
 
     def _load(self) -> None:
         remove_temporary_files(self._directory, self._ops)
-        self._read_positions()
+        self._catalogue.load()
         self.snapshots.clear()
         self._take_back_replaced()
-        for directory in sorted((self._directory / "collections").iterdir()):
-            if directory.name.startswith((_MAKING_PREFIX, _DELETED_PREFIX)):
-                logger.info("removing %s, left by an interrupted change", directory)
-                shutil.rmtree(directory)
-                continue
+        for directory in self._find_collections().values():
             self._load_collection(directory)
-        self._aliases.load(self._collections)
+        parent = self._directory / "collections"
+        left = [*parent.glob(f"{_MAKING_PREFIX}*"), *parent.glob(f"{DELETED_PREFIX}*")]
+        for directory in left:
+            logger.info("removing %s, left by an interrupted change", directory)
+            _clear(directory)
+        if self._settle_all():
+            for directory in left:
+                _clear(directory, itself=True)
+            self._catalogue.remove_older_documents()
+        self._is_loaded = True
 
-    def _read_positions(self) -> None:
-        if self._positions_path.exists():
-            positions = read_document(self._positions_path, list[SourceOffset], ops=self._ops)
-            self._positions = {p.partition: p.next_offset for p in positions}
+    def _settle_all(self) -> bool:
+        """Let the catalogue say what is there; False if there is no room for that."""
+        content = self._catalogue.content
+        aliases = {a: name for a, name in content.aliases.items() if name in self._collections}
+        for alias_name in content.aliases.keys() - aliases.keys():
+            logger.info("dropping alias %s, whose collection is gone", alias_name)
+        is_true = content.collections == self._listed() and content.aliases == aliases
+        if content.generation and is_true:
+            return True
+        try:
+            self._store(aliases=aliases)
+        except NoSpace as error:
+            logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
+            self._catalogue.adopt(aliases=aliases)
+            return False
+        return True
 
-    def _load_read_only(self, directory: Path) -> None:
+    def _load_all_read_only(self) -> None:
+        self._catalogue.load()
+        for name, directory in self._find_collections().items():
+            self._load_read_only(name, directory)
+
+    def _find_collections(self) -> dict[str, Path]:
+        """The directories of all collections, none of which is missing."""
+        found = stored_collections(self._directory)
+        for missing in self._catalogue.content.missing(self._directory, found):
+            raise missing
+        return found
+
+    def _load_read_only(self, listed_name: str, directory: Path) -> None:
         """Open a collection beside its owner; one that is deleted meanwhile is not there."""
         try:
+            known = self._catalogue.content.known(directory, listed_name, self._ops)
             document = read_collection_document(directory, self._ops)
             collection = ReadOnlyCollection(
                 document.name,
@@ -527,6 +658,7 @@ class Engine:
                 self._builder,
                 self._transient_memory,
                 self._ops,
+                known,
             )
         except (CorruptFile, StorageFailed, FileNotFoundError):
             if directory.exists():
@@ -534,24 +666,13 @@ class Engine:
             return
         self._collections[document.name] = collection
 
-    def _open_collection(self, name: str, directory: Path, config: CollectionConfig) -> Collection:
-        return Collection(
-            name,
-            directory,
-            config,
-            self._maintenance,
-            self._builder,
-            self._transient_memory,
-            self._ops,
-        )
-
     def _take_back_replaced(self) -> None:
         """Finish or undo what `_put_in_place` was interrupted in."""
         parent = self._directory / "collections"
         for replaced in parent.glob(f"{_REPLACED_PREFIX}*"):
             directory = parent / replaced.name.removeprefix(_REPLACED_PREFIX)
             is_finished = directory.exists()
-            target = parent / f"{_DELETED_PREFIX}{uuid4().hex}" if is_finished else directory
+            target = parent / deleted_name(uuid4().hex) if is_finished else directory
             logger.info("restoring %s was interrupted: moving %s", directory.name, replaced)
             try:
                 self._ops.rename(replaced, target)
@@ -561,15 +682,25 @@ class Engine:
 
     def _load_collection(self, directory: Path) -> None:
         remove_temporary_files(directory, self._ops)
+        known = self._catalogue.content.known(directory, directory.name, self._ops)
         document = read_collection_document(directory, self._ops)
-        collection = self._open_collection(document.name, directory, document.config)
-        self._collections[document.name] = collection
+        self._collections[document.name] = Collection(
+            document.name,
+            directory,
+            document.config,
+            self._maintenance,
+            self._builder,
+            self._transient_memory,
+            self._ops,
+            known,
+        )
 
 
-def stored_collections(directory: Path) -> list[Path]:
-    """The directories of the collections of a data directory, sorted; changes nothing.
+def stored_collections(directory: Path) -> dict[str, Path]:
+    """The directories of the collections of a data directory, by the name they should have.
 
-    Where a restore was interrupted between its two renames, the old one counts.
+    Sorted; changes nothing. Where a restore was interrupted between its two renames, the
+    old one counts.
     """
     found: dict[str, Path] = {}
     for path in (directory / "collections").iterdir():
@@ -577,7 +708,25 @@ def stored_collections(directory: Path) -> list[Path]:
             found.setdefault(path.name.removeprefix(_REPLACED_PREFIX), path)
         elif not path.name.startswith("."):
             found[path.name] = path
-    return [found[name] for name in sorted(found)]
+    return dict(sorted(found.items()))
+
+
+def _is_settled(directory: Path, was: Catalogue, ops: FileOps) -> bool:
+    """Whether the owner has made and deleted no collection since a catalogue was read."""
+    try:
+        return read_catalogue(directory, ops).listing() == was.listing()
+    except HeadraceError:
+        return True
+
+
+def _clear(directory: Path, itself: bool = False) -> None:
+    """Remove what is in a directory, or the directory too; a rest is left to the next opening."""
+    for path in directory.iterdir():
+        shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
+    if itself:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _check_same_vectors(existing: CollectionConfig, restored: CollectionConfig) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.engine.storage.lock import LOCK_FILE_NAME, DirectoryLock
+from headrace.engine.storage.lock import LOCK_FILE_NAME, DirectoryLock, read_noted_generation
 from headrace.model.errors import DirectoryInUse, StorageFailed
 
 HOLDING_PROGRAM = """
@@ -64,6 +64,35 @@ def test_a_killed_holder_leaves_no_stale_lock(tmp_path: Path) -> None:
         lock = DirectoryLock.acquire(tmp_path)
         assert (tmp_path / LOCK_FILE_NAME).read_text() == f"{os.getpid()}\n"
         lock.release()
+
+
+def test_a_note_outlives_its_owner_and_does_not_hide_the_pid(tmp_path: Path) -> None:
+    lock = DirectoryLock.acquire(tmp_path)
+    assert lock.noted_generation == read_noted_generation(tmp_path) == 0
+    lock.note(1_000)
+    assert read_noted_generation(tmp_path) == 1_000
+    with pytest.raises(DirectoryInUse) as raised:
+        DirectoryLock.acquire(tmp_path)
+    assert raised.value.holder_pid == os.getpid()
+    lock.release()
+    assert (tmp_path / LOCK_FILE_NAME).read_text().startswith("\n1000 ")
+    lock = DirectoryLock.acquire(tmp_path)
+    assert lock.noted_generation == 1_000
+    lock.note(1_001)
+    lock.release()
+    assert read_noted_generation(tmp_path) == 1_001
+
+
+def test_a_damaged_note_is_none(tmp_path: Path) -> None:
+    lock = DirectoryLock.acquire(tmp_path)
+    lock.note(42)
+    lock.release()
+    whole = (tmp_path / LOCK_FILE_NAME).read_bytes()
+    for place in range(len(whole) - 1):
+        (tmp_path / LOCK_FILE_NAME).write_bytes(whole[:place] + b"7" + whole[place + 1 :])
+        assert read_noted_generation(tmp_path) in (0, 42)
+        (tmp_path / LOCK_FILE_NAME).write_bytes(whole[:place])
+        assert read_noted_generation(tmp_path) in (0, 42)
 
 
 def test_a_second_opening_in_the_same_process_is_refused(tmp_path: Path) -> None:

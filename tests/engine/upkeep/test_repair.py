@@ -238,6 +238,22 @@ def test_a_damaged_manifest_without_the_log_before_it_costs_the_points(
     ]
 
 
+@pytest.mark.parametrize("has_catalogue", [True, False])
+def test_a_missing_manifest_is_told_and_what_it_costs(
+    stored: Stored, tmp_path: Path, has_catalogue: bool
+) -> None:
+    damaged = Path(shutil.copytree(stored.directory, tmp_path / "damaged"))
+    next(damaged.rglob("checkpoint.doc")).unlink()
+    if not has_catalogue:
+        (damaged / "catalogue.doc").unlink()
+        (damaged / "lock").unlink()
+    report, state = repaired(damaged, tmp_path / "new")
+    assert state == {}
+    told = report.collections[0].left_out
+    assert "checkpoint.doc is missing; the configuration is the one that" in told[0]
+    assert "12 whole writes up to seq_no 16" in told[1]
+
+
 def test_what_is_beside_the_collections_is_kept_where_it_is_whole(tmp_path: Path) -> None:
     data = tmp_path / "data"
     engine = filled_engine(data, "c", "d")
@@ -247,19 +263,18 @@ def test_what_is_beside_the_collections_is_kept_where_it_is_whole(tmp_path: Path
     bad = engine.create_full_snapshot()
     engine.close()
     flip(data / "snapshots" / bad.name, 80_000)
-    flip(data / "aliases.doc", 300)
+    flip(data / "catalogue.doc", 300)
     flip(data / "collections/d/collection.doc", 300)
     report = repair_directory(data, tmp_path / "new")
     assert [text.split(": ")[0] for text in report.left_out] == [
-        str(data / "aliases.doc"),
+        str(data / "catalogue.doc"),
         str(data / "snapshots" / bad.name),
     ]
     assert [one.seq_no for one in report.collections] == [1, -1]
     assert "configuration" in report.collections[1].left_out[0]
     engine = Engine.open(tmp_path / "new")
     assert engine.collection_names() == ["c"]
-    assert engine.aliases() == []
-    assert engine.source_positions(PARTITION.source) == {PARTITION: 3}
+    assert (engine.aliases(), engine.source_positions(PARTITION.source)) == ([], {})
     assert engine.snapshots.list("c") == [good]
     assert engine.snapshots.list(None) == []
     engine.close()

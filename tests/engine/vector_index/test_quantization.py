@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,13 @@ def test_a_changed_option_makes_the_graph_anew_without_a_restart(tmp_path: Path)
     engine.close()
 
 
+def wait_for_maintenance(engine: Engine) -> None:
+    """Until the background thread has done what was requested of it."""
+    done = threading.Event()
+    engine._maintenance.request(done.set)
+    assert done.wait(30)
+
+
 @pytest.mark.parametrize("kind", [None, "scalar", "binary"])
 def test_a_graph_lies_where_it_is_wanted(tmp_path: Path, kind: str | None) -> None:
     engine = filled(tmp_path, None if kind is None else KINDS[kind])
@@ -286,7 +294,11 @@ def test_a_graph_lies_where_it_is_wanted(tmp_path: Path, kind: str | None) -> No
     engine.change_config("c", CollectionChange(hnsw_config={"memory": "pinned"}))
     assert not reopened()
     engine.change_config("c", CollectionChange(hnsw_config={"memory": None, "on_disk": True}))
-    engine.collection("c").checkpoint()
+    wait_for_maintenance(engine)
     assert is_mapped()
     assert recall(engine) > 0.9
+    engine.change_config("c", CollectionChange(hnsw_config={"memory": "pinned"}))
+    wait_for_maintenance(engine)
+    assert not is_mapped()
+    assert not engine.collection("c")._needs_checkpoint()
     engine.close()

@@ -16,6 +16,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from headrace.engine.collection.apply import apply_operation
+from headrace.engine.collection.identity import (
+    WAL_DIRECTORY,
+    Identities,
+    Identity,
+    document_checksum,
+    generation_min,
+    known_logs,
+)
 from headrace.engine.collection.maintenance import Maintenance, give_free_memory_back
 from headrace.engine.collection.prepare import prepare_batch
 from headrace.engine.payload_index.index import BuildProgress
@@ -73,8 +81,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-WAL_DIRECTORY = "wal"
-
 # A log this long is replaced by a checkpoint: replaying it takes about half a second.
 _CHECKPOINT_WAL_BYTES = 64 * 2**20
 
@@ -126,7 +132,7 @@ class _Ticket:
         self.given = given
         self.prepare(config)
         self.seq_no = 0
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
         self.done = False
 
     def prepare(self, config: CollectionConfig) -> None:
@@ -137,6 +143,13 @@ class _Ticket:
         self.config = config
         self.batch = prepare_batch(self.given, config)
         self.body = encode_write_batch(self.batch)
+
+
+class _Syncing(NamedTuple):
+    """A group whose batches are applied, and perhaps durable."""
+
+    view: View
+    applied: list[_Ticket]
 
 
 class Collection:
@@ -150,6 +163,7 @@ class Collection:
         builder: where graphs are made.
         transient_memory: bounds the columns that filters leave behind.
         ops: the file operations of the log and the checkpoints.
+        known: which it may be; None if that is not known.
     """
 
     def __init__(
@@ -161,13 +175,16 @@ class Collection:
         builder: IndexBuilder,
         transient_memory: TransientMemory,
         ops: FileOps = FILE_OPS,
+        known: Identities | None = None,
     ) -> None:
         self.name = name
         self._segment = Segment(config, builder, transient_memory, directory)
-        self._wal = Wal.open(directory / WAL_DIRECTORY, create=False, ops=ops)
+        wal_directory = directory / WAL_DIRECTORY
+        self._wal = Wal.open(wal_directory, create=False, known=known_logs(known), ops=ops)
         self._queue: list[_Ticket] = []
         self._queue_lock = threading.Lock()
         self._write_lock = threading.Lock()
+        self._syncing: _Syncing | None = None
         self._directory = directory
         # Taken before the write lock, by whatever writes or needs checkpoints.
         self._checkpoint_lock = threading.RLock()
@@ -178,8 +195,9 @@ class Collection:
         self._work_log = WorkLog()
         began = time.monotonic()
         try:
+            self._document = document_checksum(directory, ops)
             self._checkpoints = Checkpoints(directory, ops)
-            self._checkpoints.load_into(self._segment)
+            self._checkpoints.load_into(self._segment, generation_min(known))
             self._checkpoints.remove_unnamed_files()
             self._seq_no = self._checkpoints.seq_no
             self._replay()
@@ -228,76 +246,87 @@ class Collection:
             Unavailable: the collection is closed.
         """
         ticket = _Ticket(batch, self.config)
-        with self._queue_lock:
-            self._queue.append(ticket)
         try:
+            with self._queue_lock:
+                self._queue.append(ticket)
             with self._write_lock:
                 while not ticket.done:
                     self._commit_next()
-        except BaseException:
+        finally:
             self._withdraw(ticket)
-            raise
         if ticket.error is not None:
             raise ticket.error
         return ticket.seq_no
 
     def _next_group(self) -> list[_Ticket]:
-        """The oldest queued tickets, as many as one sync should carry."""
+        """The oldest queued tickets, as many as one sync should carry; they stay queued."""
         with self._queue_lock:
+            self._queue = [ticket for ticket in self._queue if not ticket.done]
             group_bytes = 0
             for taken, ticket in enumerate(self._queue):
                 group_bytes += len(ticket.body)
                 if taken and group_bytes > _GROUP_BYTES_MAX:
-                    break
-            else:
-                taken = len(self._queue)
-            group, self._queue = self._queue[:taken], self._queue[taken:]
-        return group
+                    return self._queue[:taken]
+            return self._queue[:]
 
     def _withdraw(self, ticket: _Ticket) -> None:
-        """Forget a batch whose writer was interrupted, unless it has been taken up already."""
+        """Forget a batch that is done; one whose writer was interrupted, unless it is at hand."""
         with self._queue_lock:
             if ticket in self._queue:
                 self._queue.remove(ticket)
 
     def _commit_next(self) -> None:
-        """Let each batch of the oldest queued group be durable and visible, or leave no trace."""
+        """Let each batch of the oldest queued group be durable and visible, or leave no trace.
+
+        A writer that is interrupted, as by Ctrl-C, leaves the others queued for the next one,
+        or done, if they are durable.
+        """
         group = self._next_group()
         try:
-            # What an earlier group had no memory left to take back.
-            self._segment.rollback_all()
+            # What an earlier group was interrupted in, or had no memory left to take back.
+            self._settle()
             applied = self._apply_and_append(group)
             if applied:
                 self._sync(applied)
-        except BaseException as error:
-            self._wal.discard_pending()
+        except Exception as error:
             for ticket in group:
                 ticket.error = ticket.error or error
             # If memory is still short, the next group does it.
             with suppress(MemoryError):
-                self._segment.rollback_all()
-        finally:
-            for ticket in group:
-                ticket.done = True
+                self._settle()
+        except BaseException:
+            self._settle()
+            raise
+        for ticket in group:
+            ticket.done = True
+
+    def _settle(self) -> None:
+        """Show what a group has made durable, and take back what it has not."""
+        self._wal.discard_pending()
+        if self._syncing is not None and self._wal.synced_seq_no >= self._syncing.view.seq_no:
+            self._show(self._syncing)
+        self._syncing = None
+        self._segment.rollback_all()
 
     def _apply_and_append(self, group: list[_Ticket]) -> list[_Ticket]:
         """The tickets whose batches are applied, and wait to be synced."""
         applied: list[_Ticket] = []
         for ticket in group:
             seq_no = self._seq_no + len(applied) + 1
+            ticket.error = None
             try:
                 if self._closed:
                     raise Unavailable(f"Collection `{self.name}` is closed")
                 self._prepare_again(ticket)
                 _apply(self._segment, seq_no, ticket.batch)
-            except BaseException as error:
+            except Exception as error:
                 ticket.error = error
                 if self._segment.open_batches > len(applied):
                     raise
                 continue
             try:
                 self._wal.append(seq_no, ticket.body)
-            except BaseException as error:
+            except Exception as error:
                 ticket.error = error
                 self._segment.rollback()
                 continue
@@ -312,19 +341,22 @@ class Collection:
             ticket.prepare(self._segment.config)
 
     def _sync(self, applied: list[_Ticket]) -> None:
-        """Make the applied batches durable and visible, or take them all back."""
+        """Make the applied batches durable and visible."""
+        # Made before, so that nothing is left that could fail once they are durable.
+        self._syncing = _Syncing(self._segment.working_view(), applied)
+        self._wal.sync()
+        self._show(self._syncing)
+        self._syncing = None
+
+    def _show(self, synced: _Syncing) -> None:
+        """Let readers and writers see what is durable; once more does no harm."""
+        self._seq_no = synced.view.seq_no
+        self._view = synced.view
+        self._segment.end_batches()
+        for ticket in synced.applied:
+            ticket.error, ticket.done = None, True
         try:
-            # Made before, so that nothing is left that could fail once they are durable.
-            view = self._segment.working_view()
-            self._wal.sync()
-        except BaseException:
-            self._segment.rollback_all()
-            raise
-        self._seq_no = view.seq_no
-        self._view = view
-        try:
-            self._segment.end_batches()
-            self._segment.published(view)
+            self._segment.published(synced.view)
             self._request_maintenance()
         except Exception:
             # The write is done; the next one asks again.
@@ -424,7 +456,12 @@ class Collection:
     def _needs_checkpoint(self) -> bool:
         is_long = self._wal.bytes_size >= _CHECKPOINT_WAL_BYTES
         view = self._view
-        return is_long or self._checkpoints.lacks_graphs(view) or holds_cold_in_memory(view)
+        return (
+            is_long
+            or self._checkpoints.lacks_graphs(view)
+            or self._checkpoints.misplaces_graphs(view)
+            or holds_cold_in_memory(view)
+        )
 
     def _is_sparse(self) -> bool:
         """Whether so many rows are dead that rewriting the others is worth it."""
@@ -433,35 +470,33 @@ class Collection:
         view = self._view
         dead = view.row_count - view.live_count
         optimizers = self.config.optimizers_config
-        at_least: float = optimizers.get("vacuum_min_vector_number") or _VACUUM_ROWS_MIN
-        share: float = optimizers.get("deleted_threshold") or _DELETED_THRESHOLD
+        asked = optimizers.get("vacuum_min_vector_number"), optimizers.get("deleted_threshold")
+        at_least = _VACUUM_ROWS_MIN if asked[0] is None else asked[0]
+        share = _DELETED_THRESHOLD if asked[1] is None else asked[1]
         return dead >= at_least and dead > share * view.row_count
 
     def _compact(self) -> None:
         """Replace the segment by one without dead rows; writes wait for the end only."""
         with self._checkpoint_lock:
-            self._compact_alone()
-
-    def _compact_alone(self) -> None:
-        started_at = time.monotonic()
-        view = self._view
-        compacted = Segment.compacted(view)
-        with self._write_lock:
-            written_since = self._wal.replay(view.seq_no)
-        seq_no = catch_up(compacted, view.seq_no, written_since)
-        compacted.payload_index.take_over(view.segment.payload_index, compacted.working_view())
-        with self._write_lock:
-            if self._closed:
-                return
-            catch_up(compacted, seq_no, self._wal.replay(seq_no))
-            view = compacted.working_view()
-            replaced, self._segment, self._view = self._segment, compacted, view
-            self._checkpoints.forget()
-            compacted.published(view)
-        replaced.close()
-        seconds = time.monotonic() - started_at
-        self._work_log.add("vacuum", "rows of deleted points", view.row_count, seconds)
-        self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * seconds
+            started_at = time.monotonic()
+            view = self._view
+            compacted = Segment.compacted(view)
+            with self._write_lock:
+                written_since = self._wal.replay(view.seq_no)
+            seq_no = catch_up(compacted, view.seq_no, written_since)
+            compacted.payload_index.take_over(view.segment.payload_index, compacted.working_view())
+            with self._write_lock:
+                if self._closed:
+                    return
+                catch_up(compacted, seq_no, self._wal.replay(seq_no))
+                view = compacted.working_view()
+                replaced, self._segment, self._view = self._segment, compacted, view
+                self._checkpoints.forget()
+                compacted.published(view)
+            replaced.close()
+            seconds = time.monotonic() - started_at
+            self._work_log.add("vacuum", "rows of deleted points", view.row_count, seconds)
+            self._compacted_after = time.monotonic() + _COMPACTION_PAUSE * seconds
 
     # Reading
 
@@ -558,6 +593,17 @@ class Collection:
     def view(self) -> View:
         """The newest view."""
         return self._view
+
+    @property
+    def directory(self) -> Path:
+        """Where it is stored."""
+        return self._directory
+
+    @property
+    def identity(self) -> Identity:
+        """What tells it from any other, and from an older copy of itself."""
+        generation, seq_no = self._checkpoints.generation, self._wal.synced_seq_no
+        return Identity(self._wal.log_id.hex(), self._document, generation, seq_no)
 
     def points_count(self) -> int:
         """How many points are stored, exactly."""

@@ -12,16 +12,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from headrace.engine.collection.collection import (
+from headrace.engine.collection.collection import Collection, catch_up
+from headrace.engine.collection.identity import (
     WAL_DIRECTORY,
-    Collection,
-    catch_up,
+    Identities,
+    generation_min,
+    known_logs,
 )
 from headrace.engine.payload_index.transient_memory import TransientMemory
 from headrace.engine.segment.checkpoint import MANIFEST_NAME, Checkpoints
 from headrace.engine.segment.segment import Segment
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps
 from headrace.engine.storage.wal_scan import (
+    check_known,
     replay_files,
     scan_wal,
     wal_file_name,
@@ -50,6 +53,7 @@ class ReadOnlyCollection(Collection):
         builder: where graphs are made that the checkpoint lacks.
         transient_memory: bounds the columns that filters leave behind.
         ops: the file operations to use.
+        known: which it may be; None if that is not known.
 
     Raises:
         CorruptFile: a file is damaged; not only replaced by the owner.
@@ -64,12 +68,15 @@ class ReadOnlyCollection(Collection):
         builder: IndexBuilder,
         transient_memory: TransientMemory,
         ops: FileOps = FILE_OPS,
+        known: Identities | None = None,
     ) -> None:
         self.name = name
         self._checkpoint_lock = threading.RLock()
         self._work_log = WorkLog()
         began = time.monotonic()
-        self._segment = _load(directory, lambda: Segment(config, builder, transient_memory), ops)
+        self._segment = _load(
+            directory, lambda: Segment(config, builder, transient_memory), ops, known
+        )
         self.load_seconds = time.monotonic() - began
         self._view = self._segment.working_view()
         self._segment.published(self._view)
@@ -114,14 +121,16 @@ def fingerprint(directory: Path) -> object:
     return manifest, logs, directory.exists()
 
 
-def _load(directory: Path, new_segment: Callable[[], Segment], ops: FileOps) -> Segment:
+def _load(
+    directory: Path, new_segment: Callable[[], Segment], ops: FileOps, known: Identities | None
+) -> Segment:
     attempts_left = _ATTEMPTS_MAX
     while True:
         before = fingerprint(directory)
         segment = new_segment()
         attempts_left -= 1
         try:
-            _load_into(segment, directory, ops)
+            _load_into(segment, directory, ops, known)
         except (CorruptFile, StorageFailed, FileNotFoundError):
             segment.close()
             if fingerprint(directory) == before or not attempts_left:
@@ -130,13 +139,14 @@ def _load(directory: Path, new_segment: Callable[[], Segment], ops: FileOps) -> 
             return segment
 
 
-def _load_into(segment: Segment, directory: Path, ops: FileOps) -> None:
+def _load_into(segment: Segment, directory: Path, ops: FileOps, known: Identities | None) -> None:
     checkpoints = Checkpoints(directory, ops)
-    checkpoints.load_into(segment)
+    checkpoints.load_into(segment, generation_min(known))
     wal_directory = directory / WAL_DIRECTORY
     scan = scan_wal(wal_directory, ops)
     if not scan.files:
         raise CorruptFile(str(wal_directory), 0, "the files of a log", "none")
+    check_known(scan, known_logs(known))
     if scan.files[0].first_seq_no > checkpoints.seq_no + 1:
         raise CorruptFile(
             str(wal_directory / wal_file_name(checkpoints.seq_no + 1)),

@@ -149,17 +149,26 @@ class Checkpoints:
         """The last log record that the newest checkpoint includes; 0 if there is none."""
         return self._manifest.seq_no if self._manifest else 0
 
-    def load_into(self, segment: Segment) -> None:
+    @property
+    def generation(self) -> int:
+        """Of the newest checkpoint; 0 if there is none."""
+        return self._manifest.generation if self._manifest else 0
+
+    def load_into(self, segment: Segment, generation_min: int = 0) -> None:
         """Fill an empty segment from the newest checkpoint, if there is one.
 
         Every block of every file is verified.
 
+        Args:
+            segment: filled.
+            generation_min: of a checkpoint that was there; 0 if there may be none.
+
         Raises:
-            CorruptFile: a file is missing or damaged.
+            CorruptFile: a file is missing, damaged or older.
             StorageFailed: the system cannot read one.
         """
         try:
-            manifest = self.read_manifest()
+            manifest = self.read_manifest(generation_min)
         except FileNotFoundError:
             return
         if manifest.config is not None:
@@ -210,14 +219,29 @@ class Checkpoints:
             if sealed.row_end <= view.row_count
         )
 
-    def read_manifest(self) -> Manifest:
+    def read_manifest(self, generation_min: int = 0) -> Manifest:
         """The newest manifest, as it is stored.
+
+        Args:
+            generation_min: of a checkpoint that was there; 0 if there may be none.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
-            CorruptFile: it is damaged.
+            CorruptFile: it is damaged, or older.
         """
-        return read_document(self._manifest_path, Manifest, ops=self._ops)
+        path, expected = (
+            self._manifest_path,
+            f"a checkpoint of generation {generation_min} or later",
+        )
+        try:
+            manifest = read_document(path, Manifest, ops=self._ops)
+        except FileNotFoundError:
+            if generation_min:
+                raise CorruptFile(str(path), 0, expected, "no file") from None
+            raise
+        if manifest.generation < generation_min:
+            raise CorruptFile(str(path), 0, expected, f"generation {manifest.generation}")
+        return manifest
 
     def pin(self) -> Manifest:
         """Keep the files of the checkpoint just written, also once they are not its newest.
@@ -316,19 +340,27 @@ class Checkpoints:
         Raises:
             CorruptFile, StorageFailed: a file cannot be read.
         """
+        for store, sealed, ref in self._misplaced(view):
+            placed = open_graph_file(
+                self._directory, ref, store.dim, view.row_count, store.settings.placement
+            )
+            self._graph_files[placed] = ref
+            store.replace_range(sealed, placed)
+
+    def misplaces_graphs(self, view: View) -> bool:
+        """Whether `place_graphs` has something to do."""
+        return any(True for _ in self._misplaced(view))
+
+    def _misplaced(self, view: View) -> Iterator[tuple[IndexedVectors, SealedRange, DataFileRef]]:
+        """The graphs that the newest checkpoint holds, and that lie where they are not wanted."""
         for store in view.indexed_stores().values():
             for sealed in store.ranges:
-                ref, placement = self._graph_files.get(sealed), store.settings.placement
-                if ref is None or sealed.graph is None:
-                    continue
-                # One that is mapped, or not, stays so where nothing is said.
-                unwanted = Placement.PINNED if sealed.graph.is_mapped else Placement.COLD
-                if placement is unwanted:
-                    placed = open_graph_file(
-                        self._directory, ref, store.dim, view.row_count, placement
-                    )
-                    self._graph_files[placed] = ref
-                    store.replace_range(sealed, placed)
+                ref = self._graph_files.get(sealed)
+                if ref is not None and sealed.graph is not None:
+                    # One that is mapped, or not, stays so where nothing is said.
+                    unwanted = Placement.PINNED if sealed.graph.is_mapped else Placement.COLD
+                    if store.settings.placement is unwanted:
+                        yield store, sealed, ref
 
     def forget(self) -> None:
         """Write the next checkpoint whole: the rows have been renumbered."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 from headrace.engine.collection.collection import Collection, PinnedCheckpoint
 from headrace.engine.collection.document import COLLECTION_DOCUMENT, CollectionDocument
@@ -41,39 +40,38 @@ def create_snapshot(
 def create_full_snapshot(
     store: SnapshotStore,
     collections: Sequence[Collection],
-    documents: Sequence[Path],
+    documents: Sequence[Source],
     ops: FileOps,
     check_running: CheckRunning,
 ) -> SnapshotDescription:
     """Store a snapshot of a whole data directory.
 
-    The documents are read before any collection: source positions in them may say less
+    The documents were read before any collection: source positions in them may say less
     than the collections hold, which is harmless, but never more.
 
     Args:
         store: where to.
         collections: all of them.
-        documents: the small files beside the collections.
+        documents: what is kept beside the collections.
         ops: the file operations to use.
         check_running: raises if the work is to stop.
 
     Raises: as `create_snapshot`.
     """
-    sources = [Source(path.name, ops.read_file(path)) for path in documents]
-    return _create(store, None, collections, sources, ops, check_running)
+    return _create(store, None, collections, documents, ops, check_running)
 
 
 def _create(
     store: SnapshotStore,
     collection_name: str | None,
     collections: Sequence[Collection],
-    documents: list[Source],
+    documents: Sequence[Source],
     ops: FileOps,
     check_running: CheckRunning,
 ) -> SnapshotDescription:
     with ExitStack() as pins:
         stored: list[StoredCollection] = []
-        sources = documents
+        sources = list(documents)
         for number, collection in enumerate(collections):
             check_running()
             pinned = pins.enter_context(collection.pinned_checkpoint())

@@ -16,12 +16,18 @@ from uuid import uuid4
 
 import msgspec
 
-from headrace.engine.collection.collection import WAL_DIRECTORY
+from headrace.engine.catalogue import (
+    older_documents,
+    read_older_document,
+    together,
+    write_first_catalogue,
+)
 from headrace.engine.collection.document import (
     COLLECTION_DOCUMENT,
     CollectionDocument,
     read_collection_document,
 )
+from headrace.engine.collection.identity import WAL_DIRECTORY
 from headrace.engine.segment.checkpoint import DATA_DIRECTORY, MANIFEST_NAME, Checkpoints, Manifest
 from headrace.engine.segment.segment import Segment
 from headrace.engine.snapshot.archive import (
@@ -101,6 +107,7 @@ def restore_directory(
         _extract(reader, targets, making, ops, check_running)
         for name, target in zip(names, targets.values(), strict=True):
             _finish(reader, target, name, ops)
+        _write_catalogue(reader, making, ops)
         with _reported("syncing", making):
             ops.fsync_dir(collections)
             ops.fsync_dir(making)
@@ -238,6 +245,18 @@ def _finish(reader: ArchiveReader, making: Path, name: str, ops: FileOps) -> Res
         ops.fsync_dir(making)
     taken = {offset.partition: offset.next_offset for offset in manifest.source_offsets}
     return RestoredCollection(segment.config, taken)
+
+
+def _write_catalogue(reader: ArchiveReader, making: Path, ops: FileOps) -> None:
+    """Keep the documents of a full snapshot as the catalogue of what was restored."""
+    try:
+        beside = together(read_older_document(path, ops) for path in older_documents(making))
+    except CorruptFile as error:
+        member = Path(error.path).name
+        raise InvalidSnapshot(
+            reader.path, 0, f"in {member} at byte {error.byte_offset} {error.expected}", error.found
+        ) from error
+    write_first_catalogue(making, beside, {}, ops)
 
 
 def _check_files(data: Path, manifest: Manifest) -> None:

@@ -2,7 +2,8 @@
 
 One process, for as long as it holds an advisory lock on the file `lock` in it. The system
 drops the lock when the process ends, however it ends, so there are no stale locks; the file
-stays, and holds the owner's process id for the message that a second opener gets.
+stays, and holds the owner's process id for the message that a second opener gets. Its second
+line is the owner's note of the newest catalogue (`docs/formats/documents.md`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import time
 import weakref
 from pathlib import Path
 
+from crc32c import crc32c
+
 from headrace.model.errors import DirectoryInUse, StorageFailed
 
 LOCK_FILE_NAME = "lock"
@@ -21,7 +24,8 @@ LOCK_FILE_NAME = "lock"
 # A holder writes its id right after it takes the lock; 20 x 5 ms waits for that.
 _HOLDER_READS_MAX = 20
 _HOLDER_READ_PAUSE_S = 0.005
-_PID_BYTES_MAX = 20
+# An id, a generation and a checksum, each shorter than this.
+_CONTENT_BYTES_MAX = 100
 
 
 class DirectoryLock:
@@ -29,11 +33,15 @@ class DirectoryLock:
 
     A forked child does not own it: its copy of the descriptor is closed in the child, so
     that the child neither releases the lock nor keeps it when the owner ends.
+
+    Attributes:
+        noted_generation: of the newest catalogue that an owner has noted; 0 if none has.
     """
 
-    def __init__(self, path: Path, fd: int) -> None:
+    def __init__(self, path: Path, fd: int, noted_generation: int) -> None:
         self._path = path
         self._fd: int | None = fd
+        self.noted_generation = noted_generation
         _held_locks.add(self)
 
     @classmethod
@@ -51,20 +59,39 @@ class DirectoryLock:
             raise StorageFailed(f"opening {path}: {error.strerror}") from error
         try:
             _lock(fd, directory)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+            noted_generation = _noted_generation(os.pread(fd, _CONTENT_BYTES_MAX, 0))
+            _write(fd, b"%d" % os.getpid(), noted_generation)
         except OSError as error:
             os.close(fd)
             raise StorageFailed(f"locking {path}: {error.strerror}") from error
         except BaseException:
             os.close(fd)
             raise
-        return cls(path, fd)
+        return cls(path, fd, noted_generation)
 
     @property
     def is_held(self) -> bool:
         """Whether this process owns the directory through this object."""
         return self._fd is not None
+
+    def note(self, generation: int) -> None:
+        """Remember the newest catalogue, beside which an older copy is found out.
+
+        It costs no sync, but for the first one: a power loss may leave an older note, which
+        asks for less. Best effort: a note that is not written asks for less too.
+
+        Args:
+            generation: of a catalogue that is durable.
+        """
+        if self._fd is None:
+            return
+        try:
+            _write(self._fd, b"%d" % os.getpid(), generation)
+            if self.noted_generation == 0:
+                os.fdatasync(self._fd)
+        except OSError:
+            return
+        self.noted_generation = generation
 
     def release(self) -> None:
         """Give the directory up; does nothing if it is not held."""
@@ -73,7 +100,7 @@ class DirectoryLock:
         fd, self._fd = self._fd, None
         try:
             # The id goes before the lock: no later opener may read an id that holds nothing.
-            os.ftruncate(fd, 0)
+            _write(fd, b"", self.noted_generation)
             # Closing would do, but for a child that was forked just now and has not closed yet.
             fcntl.flock(fd, fcntl.LOCK_UN)
         finally:
@@ -84,6 +111,43 @@ class DirectoryLock:
         if self._fd is not None:
             fd, self._fd = self._fd, None
             os.close(fd)
+
+
+def read_noted_generation(directory: Path) -> int:
+    """The generation of the newest catalogue that an owner has noted; 0 if none has.
+
+    Takes no lock: what is read is never more than what is durable.
+
+    Raises:
+        StorageFailed: the lock file cannot be read.
+    """
+    path = directory / LOCK_FILE_NAME
+    try:
+        return _noted_generation(path.read_bytes())
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StorageFailed(f"reading {path}: {error.strerror}") from error
+
+
+def _noted_generation(content: bytes) -> int:
+    """What a note says; 0 if it is damaged: then it asks for nothing."""
+    lines = content.split(b"\n")
+    if len(lines) < 2:
+        return 0
+    digits, _, checksum = lines[1].partition(b" ")
+    is_whole = digits.isdigit() and checksum == b"%08x" % crc32c(digits)
+    return int(digits) if is_whole else 0
+
+
+def _write(fd: int, pid: bytes, noted_generation: int) -> None:
+    """Replace the content of a lock file, which a kill may leave with lines behind it."""
+    content = pid + b"\n" if pid or noted_generation else b""
+    if noted_generation:
+        digits = b"%d" % noted_generation
+        content += b"%s %08x\n" % (digits, crc32c(digits))
+    os.pwrite(fd, content, 0)
+    os.ftruncate(fd, len(content))
 
 
 def _lock(fd: int, directory: Path) -> None:
@@ -98,7 +162,7 @@ def _lock(fd: int, directory: Path) -> None:
 def _read_holder_pid(fd: int) -> int | None:
     """The owner's process id; None if it does not show up, or if no such process is visible."""
     for _ in range(_HOLDER_READS_MAX):
-        text = os.pread(fd, _PID_BYTES_MAX, 0).strip()
+        text = os.pread(fd, _CONTENT_BYTES_MAX, 0).partition(b"\n")[0]
         if text.isdigit() and _is_running(int(text)):
             return int(text)
         time.sleep(_HOLDER_READ_PAUSE_S)

@@ -19,10 +19,12 @@ from headrace.engine.storage.wal_format import (
     RECORD_BYTES_MAX,
 )
 from headrace.engine.storage.wal_scan import (
+    KnownLogs,
     TornTail,
     WalFile,
     WalRecord,
     WalScan,
+    check_known,
     replay_files,
     scan_wal,
     wal_file_name,
@@ -102,6 +104,7 @@ class Wal:
         directory: Path,
         *,
         create: bool = True,
+        known: KnownLogs | None = None,
         file_bytes_max: int = WAL_FILE_BYTES_MAX,
         ops: FileOps = FILE_OPS,
     ) -> Wal:
@@ -111,6 +114,8 @@ class Wal:
             directory: where the log is.
             create: begin a log at seq_no 1 if there is none. Pass False where one must
                 exist, since a lost log is otherwise not told from a new one.
+            known: which logs there may be, and how far each is known to reach; None if
+                that is not known.
             file_bytes_max: a file that has reached this length gets no further group.
             ops: the operations to use.
 
@@ -122,6 +127,8 @@ class Wal:
         scan = scan_wal(directory, ops)
         if not scan.files and not create:
             raise CorruptFile(str(directory), 0, "the files of a log", "none")
+        if scan.files:
+            check_known(scan, known)
         if scan.abandoned is not None:
             _unlink(scan.abandoned, ops)
         if not scan.files:

@@ -6,7 +6,7 @@ Reads only: `Wal.open` and an offline check of a directory both start here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +16,15 @@ from headrace.engine.storage.wal_format import (
     FILE_HEADER_BYTES,
     LogFile,
     is_torn_creation,
+    read_file_header,
     read_log_file,
 )
 from headrace.model.errors import CorruptFile
 
 _FILE_NAME = re.compile(r"(\d{20})\.wal")
+
+# By log id, hexadecimal, a seq_no that the log is known to reach.
+KnownLogs = Mapping[str, int]
 
 
 class WalRecord(NamedTuple):
@@ -138,6 +142,50 @@ def scan_wal(directory: Path, ops: FileOps = FILE_OPS) -> WalScan:
         missing = directory / wal_file_name(files[-1].next_seq_no)
         raise CorruptFile(str(missing), 0, "the next file of the log", "no such file")
     return WalScan(log_id, files, abandoned)
+
+
+def check_known(scan: WalScan, known: KnownLogs | None) -> None:
+    """Refuse a log that is another one, or ends before what it is known to reach.
+
+    Args:
+        scan: of a log that has files.
+        known: which logs there may be; None if nothing is known.
+
+    Raises:
+        CorruptFile: it is none of them, or an older copy.
+    """
+    if known is None:
+        return
+    log_id, last = scan.log_id.hex(), scan.files[-1]
+    if log_id not in known:
+        expected = " or ".join(known)
+        raise CorruptFile(str(scan.files[0].path), 0, f"log id {expected}", f"log id {log_id}")
+    reached = last.next_seq_no - 1
+    if reached < known[log_id]:
+        raise CorruptFile(
+            str(last.path),
+            last.valid_bytes,
+            f"a log through seq_no {known[log_id]}",
+            f"one through seq_no {reached}",
+        )
+
+
+def read_log_id(directory: Path) -> str:
+    """The id of a log, hexadecimal, by the header of its first file.
+
+    Raises:
+        CorruptFile: there is no file, or its header is damaged.
+        StorageFailed: the system cannot read it.
+    """
+    paths = wal_file_paths(directory)
+    if not paths:
+        raise CorruptFile(str(directory), 0, "the files of a log", "none")
+    try:
+        with paths[0].open("rb") as file:
+            header = file.read(FILE_HEADER_BYTES)
+    except OSError as error:
+        raise storage_error(error, f"reading {paths[0]}") from error
+    return read_file_header(header, str(paths[0])).log_id.hex()
 
 
 def replay_files(

@@ -10,12 +10,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from headrace.engine.collection.collection import WAL_DIRECTORY
+from headrace.engine.catalogue import (
+    CATALOGUE_DOCUMENT,
+    older_documents,
+    read_catalogue,
+    read_older_document,
+)
 from headrace.engine.collection.document import COLLECTION_DOCUMENT, read_collection_document
+from headrace.engine.collection.identity import (
+    WAL_DIRECTORY,
+    Identities,
+    generation_min,
+    known_logs,
+)
 from headrace.engine.collection.read_only import fingerprint
 from headrace.engine.engine import stored_collections
 from headrace.engine.segment.checkpoint import (
@@ -30,24 +41,21 @@ from headrace.engine.snapshot.store import SNAPSHOT_SUFFIX, stored_checksum
 from headrace.engine.storage.data_file import find_damage
 from headrace.engine.storage.file_ops import FILE_OPS
 from headrace.engine.storage.files import read_document
+from headrace.engine.storage.lock import read_noted_generation
 from headrace.engine.storage.wal_format import is_torn_creation, read_log_file
 from headrace.engine.storage.wal_scan import (
     WalScan,
+    check_known,
     read_wal_file,
     replay_files,
     scan_wal,
     wal_file_paths,
 )
 from headrace.model.errors import CorruptFile, NotFound, StorageFailed
-from headrace.model.operations import SourceOffset, decode_write_batch
+from headrace.model.operations import decode_write_batch
 
 # A collection that its owner changes is looked at again so often, then it is taken as it is.
 _ATTEMPTS_MAX = 10
-
-_DOCUMENT_KINDS: dict[str, Any] = {
-    "source_positions.doc": list[SourceOffset],
-    "aliases.doc": dict[str, str],
-}
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -112,22 +120,29 @@ def check_directory(directory: Path, on_file: OnFile = lambda checked: None) -> 
     """
     if not (directory / "collections").is_dir():
         raise NotFound(f"{directory} is not a data directory: it has no `collections` in it")
-    check = _Check(on_file)
-    for path in sorted(directory.glob("*.doc")):
-        check.document(path, _DOCUMENT_KINDS.get(path.name, Any))
+    check = _Check(directory, on_file)
+    check.beside()
     for path in sorted((directory / "collections").glob(".*")):
         check.notes.append(f"{path} was left by an interrupted change; an opening settles it")
-    for path in stored_collections(directory):
-        check.collection(path)
+    for name, path in stored_collections(directory).items():
+        check.collection(name, path)
+    check.missing()
     for path in sorted((directory / "snapshots").rglob(f"*{SNAPSHOT_SUFFIX}")):
         check.snapshot(path)
     return CheckReport(str(directory), check.files, check.bytes_count, check.problems, check.notes)
 
 
-def check_manifest(collection: Path) -> tuple[Manifest | None, list[Problem]]:
-    """The newest manifest of a collection, None if there is none or it is damaged."""
+def check_manifest(
+    collection: Path, generation_at_least: int = 0
+) -> tuple[Manifest | None, list[Problem]]:
+    """The newest manifest of a collection, None if there is none or it is damaged.
+
+    Args:
+        collection: the directory.
+        generation_at_least: of a checkpoint that was there; 0 if there may be none.
+    """
     try:
-        manifest = Checkpoints(collection).read_manifest()
+        manifest = Checkpoints(collection).read_manifest(generation_at_least)
         check_lengths(collection / MANIFEST_NAME, manifest)
     except FileNotFoundError:
         return None, []
@@ -139,37 +154,74 @@ def check_manifest(collection: Path) -> tuple[Manifest | None, list[Problem]]:
 class _Check:
     """What has been found so far."""
 
-    def __init__(self, on_file: OnFile) -> None:
+    def __init__(self, directory: Path, on_file: OnFile) -> None:
+        self._directory = directory
         self._on_file = on_file
         self.files = 0
         self.bytes_count = 0
         self.problems: list[Problem] = []
         self.notes: list[str] = []
 
-    def document(self, path: Path, kind: Any) -> None:
-        """Verify a document; that it is gone by now is no problem."""
+    def beside(self) -> None:
+        """Verify the catalogue, or the documents of older versions, and any other document."""
+        catalogue = self._directory / CATALOGUE_DOCUMENT
+        has_catalogue = catalogue.exists() or read_noted_generation(self._directory) > 0
+        if has_catalogue:
+            self._verify(catalogue, lambda path: read_catalogue(self._directory))
+        older = older_documents(self._directory)
+        for path in older:
+            if has_catalogue:
+                self.notes.append(f"{path} is in {catalogue.name}; an opening removes it")
+            else:
+                self._verify(path, read_older_document)
+        for path in sorted(self._directory.glob("*.doc")):
+            if path not in (catalogue, *older):
+                self._verify(path, read_document)
+
+    def missing(self) -> None:
+        """Tell which collections the catalogue lists that are not there."""
+        for _ in range(_ATTEMPTS_MAX):
+            try:
+                catalogue = read_catalogue(self._directory)
+            except CorruptFile:
+                return
+            found = stored_collections(self._directory)
+            missing = list(catalogue.missing(self._directory, found))
+            if not missing or catalogue.listing() == self._listing():
+                self.problems += map(Problem.of, missing)
+                return
+
+    def _verify(self, path: Path, read: Callable[[Path], object]) -> None:
+        """Read a document; that it is gone by now is no problem."""
         try:
-            read_document(path, kind)
+            read(path)
         except FileNotFoundError:
             return
         except CorruptFile as error:
             self.problems.append(Problem.of(error))
         self._count(path)
 
-    def collection(self, directory: Path) -> None:
+    def _listing(self) -> object:
+        try:
+            return read_catalogue(self._directory).listing()
+        except CorruptFile:
+            return None
+
+    def collection(self, name: str, directory: Path) -> None:
         """Verify a collection, again where its owner changed it meanwhile."""
         part = self
         for attempt in range(_ATTEMPTS_MAX):
-            before = fingerprint(directory)
-            part = _Check(self._on_file if attempt == 0 else lambda checked: None)
+            before = fingerprint(directory), self._listing()
+            on_file = self._on_file if attempt == 0 else lambda checked: None
+            part = _Check(self._directory, on_file)
             try:
-                part._collection(directory)
+                part._collection(name, directory)
                 is_settled = not part.problems
             except (StorageFailed, FileNotFoundError):
                 if not directory.exists() or attempt == _ATTEMPTS_MAX - 1:
                     break
                 is_settled = False
-            if is_settled or fingerprint(directory) == before:
+            if is_settled or (fingerprint(directory), self._listing()) == before:
                 break
         if directory.exists():
             self.files += part.files
@@ -198,13 +250,15 @@ class _Check:
             return
         self._count(path)
 
-    def _collection(self, directory: Path) -> None:
+    def _collection(self, name: str, directory: Path) -> None:
+        known = None
         try:
             read_collection_document(directory)
+            known = self._known(name, directory)
         except CorruptFile as error:
             self.problems.append(Problem.of(error))
         self._count(directory / COLLECTION_DOCUMENT)
-        manifest, problems = check_manifest(directory)
+        manifest, problems = check_manifest(directory, generation_min(known))
         self.problems += problems
         if manifest is not None:
             self._count(directory / MANIFEST_NAME)
@@ -212,10 +266,17 @@ class _Check:
                 damages = find_damage(directory / DATA_DIRECTORY, ref)
                 self.problems += map(Problem.of, damages)
                 self._count(directory / DATA_DIRECTORY / ref.name)
-        knows_checkpoint = not problems
-        self._log(directory / WAL_DIRECTORY, manifest.seq_no if manifest else 0, knows_checkpoint)
+        after_seq_no = None if problems else manifest.seq_no if manifest else 0
+        self._log(directory / WAL_DIRECTORY, after_seq_no, known)
 
-    def _log(self, directory: Path, after_seq_no: int, knows_checkpoint: bool) -> None:
+    def _known(self, name: str, directory: Path) -> Identities | None:
+        try:
+            catalogue = read_catalogue(self._directory)
+        except CorruptFile:
+            return None  # That is told once, not for each collection.
+        return catalogue.known(directory, name)
+
+    def _log(self, directory: Path, after_seq_no: int | None, known: Identities | None) -> None:
         """Verify the log's files one by one, then that they fit together and can be replayed."""
         problems = list(_log_problems(directory))
         for path in wal_file_paths(directory):
@@ -223,7 +284,9 @@ class _Check:
         try:
             if not problems:
                 scan = scan_wal(directory)
-                _check_reach(directory, scan, after_seq_no if knows_checkpoint else None)
+                _check_reach(directory, scan, after_seq_no)
+                if scan.files:
+                    check_known(scan, known_logs(known))
                 if scan.torn_tail is not None:
                     self.notes.append(
                         f"{scan.torn_tail.path} ends in {scan.torn_tail.bytes_count} bytes of a "

@@ -3,11 +3,14 @@
 A new directory is made of everything that is provably good, and the report says what was
 left out. The old one is only read. What counts as good:
 
-- a document, a checkpoint and a snapshot if they verify;
+- a document, a checkpoint and a snapshot if they verify, and are no older copies;
 - of a damaged checkpoint the whole log instead, if there is one from the first write on;
 - else the rows of it that are whole (`salvage`);
 - of the log the writes that follow the checkpoint without a gap. A write behind a gap is
   left out, since what it changed may have been something else by then.
+
+Where a collection has lost writes, source positions go back to what it has, so that its
+sources come again with the rest.
 """
 
 from __future__ import annotations
@@ -23,13 +26,22 @@ from uuid import uuid4
 import msgspec
 import numpy as np
 
+from headrace.engine.catalogue import (
+    CATALOGUE_DOCUMENT,
+    Catalogue,
+    older_documents,
+    read_catalogue,
+    read_older_document,
+    together,
+    write_first_catalogue,
+)
 from headrace.engine.collection.apply import apply_operation, take_points
-from headrace.engine.collection.collection import WAL_DIRECTORY
 from headrace.engine.collection.document import (
     COLLECTION_DOCUMENT,
     CollectionDocument,
     read_collection_document,
 )
+from headrace.engine.collection.identity import WAL_DIRECTORY
 from headrace.engine.engine import stored_collections
 from headrace.engine.segment.checkpoint import (
     DATA_DIRECTORY,
@@ -53,6 +65,9 @@ from headrace.model.errors import AlreadyExists, CorruptFile, HeadraceError, Not
 from headrace.model.ids import PointId
 from headrace.model.operations import (
     Operation,
+    RewindSource,
+    SourceOffset,
+    SourcePartition,
     UpdateMode,
     UpdateVectors,
     UpsertPoints,
@@ -159,19 +174,62 @@ class _Repair:
         self._on_step = on_step
         self._ops = ops
         self._left_out: list[str] = []
+        self._reached: dict[str, int] = {}
+        # How far each collection that has lost something has taken its sources.
+        self._taken: list[dict[SourcePartition, int]] = []
 
     def run(self, target: Path) -> RepairReport:
         self._ops.mkdir(self._making)
         self._ops.mkdir(self._making / "collections")
-        for path in sorted(self._directory.glob("*.doc")):
-            self._take(path, self._making / path.name)
-        collections = [self._collection(path) for path in stored_collections(self._directory)]
+        beside = self._beside()
+        found = stored_collections(self._directory)
+        collections = [self._collection(path) for path in found.values()]
+        for missing in beside.missing(self._directory, found):
+            name = Path(missing.path).name
+            reason = f"everything: {missing.path} is missing"
+            collections.append(RepairedCollection(name, -1, -1, [reason], []))
+            self._taken.append({})
         self._snapshots()
         self._ops.fsync_dir(self._making / "collections")
         self._ops.fsync_dir(self._making)
+        positions = self._positions(beside.source_positions)
+        beside = msgspec.structs.replace(beside, source_positions=positions)
+        write_first_catalogue(self._making, beside, self._reached, self._ops)
         return RepairReport(
             str(self._directory), str(target), collections, self._left_out, self._problems
         )
+
+    def _beside(self) -> Catalogue:
+        """What is kept beside the collections, and whole."""
+        catalogue = self._directory / CATALOGUE_DOCUMENT
+        older = older_documents(self._directory)
+        for path in sorted(self._directory.glob("*.doc")):
+            if path not in (catalogue, *older):
+                self._take(path, self._making / path.name)
+        if str(catalogue) in self._damaged:
+            self._left_out.append(
+                f"{catalogue}: damaged, with the aliases, source positions and settings in it"
+            )
+            return Catalogue()
+        if catalogue.exists():
+            return read_catalogue(self._directory)
+        self._left_out += [f"{path}: damaged" for path in older if str(path) in self._damaged]
+        return together(read_older_document(p) for p in older if str(p) not in self._damaged)
+
+    def _positions(self, stored: list[SourceOffset]) -> list[SourceOffset]:
+        """Source positions that say no more than what the collections that lost writes have."""
+        positions = [
+            SourceOffset(one.partition, min([one.next_offset, *self._taken_of(one.partition)]))
+            for one in stored
+        ]
+        if positions != stored:
+            self._left_out.append(
+                "source positions beyond what the collections hold: sources come again"
+            )
+        return positions
+
+    def _taken_of(self, partition: SourcePartition) -> list[int]:
+        return [taken.get(partition, 0) for taken in self._taken]
 
     def _collection(self, old: Path) -> RepairedCollection:
         self._on_step(f"repairing {old.name}")
@@ -179,12 +237,17 @@ class _Repair:
             document = read_collection_document(old)
         except CorruptFile as error:
             reason = f"everything: the configuration in {error.path} is damaged"
+            self._taken.append({})
             return RepairedCollection(old.name, -1, -1, [reason], [])
         new = self._making / "collections" / collection_directory_name(document.name)
         self._ops.mkdir(new)
         write_document(new / COLLECTION_DOCUMENT, document, self._ops)
-        repaired = _CollectionRepair(old, new, document, self._damaged, self._ops).run()
+        repair = _CollectionRepair(old, new, document, self._damaged, self._ops)
+        repaired = repair.run()
         self._ops.fsync_dir(new)
+        self._reached[new.name] = repaired.seq_no
+        if repaired.left_out:
+            self._taken.append(repair.taken)
         return repaired
 
     def _snapshots(self) -> None:
@@ -207,27 +270,44 @@ class _Repair:
 
 
 class _CollectionRepair:
+    """The repair of one collection.
+
+    Attributes:
+        taken: how far each source partition has been taken by what was kept.
+    """
+
     def __init__(
         self, old: Path, new: Path, document: CollectionDocument, damaged: set[str], ops: FileOps
     ) -> None:
         self._old, self._new, self._ops = old, new, ops
         self._document = document
+        self.taken: dict[SourcePartition, int] = {}
         self._left_out: list[str] = []
         self._bodies, self._logs_damaged = _whole_bodies(old / WAL_DIRECTORY, damaged)
+        self._damaged = damaged
         self._is_damaged = any(Path(file).parent == old / DATA_DIRECTORY for file in damaged)
 
     def run(self) -> RepairedCollection:
         manifest, problems = check_manifest(self._old)
+        path = self._old / MANIFEST_NAME
+        if str(path) in self._damaged:
+            manifest = None  # It may be whole, but an older copy.
         wanted = manifest.seq_no if manifest is not None else 0
         is_whole = manifest is not None and not self._is_damaged
         if manifest is not None and (is_whole or _reach(self._bodies, 0) < max(wanted, 1)):
             return self._from_checkpoint(manifest)
-        if problems or manifest is not None:
+        begins_later = any(int(log.stem) > 1 for log in wal_file_paths(self._old / WAL_DIRECTORY))
+        if 1 in self._bodies:
+            if problems or manifest is not None or str(path) in self._damaged:
+                self._left_out.append(
+                    "the checkpoint, which is damaged; the log is whole from its beginning and "
+                    "holds everything"
+                )
+        elif problems or str(path) in self._damaged or begins_later:
+            what = "damaged" if path.exists() else "missing"
             self._left_out.append(
-                "the checkpoint, which is damaged; the log is whole from its beginning and "
-                "holds everything"
-                if 1 in self._bodies
-                else f"the checkpoint: {self._old / MANIFEST_NAME} is damaged"
+                f"the checkpoint: {path} is {what}; the configuration is the one that the "
+                "collection was made with"
             )
         return self._from_log(0)
 
@@ -242,6 +322,7 @@ class _CollectionRepair:
         self._ops.fsync_dir(data)
         if manifest.graphs and not salvaged.manifest.graphs:
             self._left_out.append("vector indexes, which are made anew")
+        self.taken = {taken.partition: taken.next_offset for taken in manifest.source_offsets}
         if not salvaged.lost.any():
             return self._from_log(manifest.seq_no)
         return self._after_losses(manifest, salvaged)
@@ -252,6 +333,7 @@ class _CollectionRepair:
         wal = Wal.create(self._new / WAL_DIRECTORY, first_seq_no=after_seq_no + 1, ops=self._ops)
         for seq_no in range(after_seq_no + 1, last + 1):
             wal.append(seq_no, self._bodies[seq_no])
+            _take_into(self.taken, decode_write_batch(self._bodies[seq_no]))
             if seq_no % _RECORDS_PER_SYNC == 0:
                 wal.sync()
         wal.sync()
@@ -278,7 +360,9 @@ class _CollectionRepair:
                 self._left_out.append(f"the writes from seq_no {seq_no} on: {error.message}")
                 break
             last = seq_no
-        checkpoints.write(segment.working_view())
+        view = segment.working_view()
+        checkpoints.write(view)
+        self.taken = dict(view.source_offsets)
         Wal.create(self._new / WAL_DIRECTORY, first_seq_no=last + 1, ops=self._ops).close()
         self._tell_log(last)
         again = segment.rows_of(lost_ids)
@@ -293,9 +377,12 @@ class _CollectionRepair:
             + "; of later writes what concerns points that are not stored, unless it writes "
             "them whole"
         )
-        points = segment.working_view().live_count
         return RepairedCollection(
-            self._document.name, last, points, self._left_out, still_lost[:_IDS_TOLD_MAX]
+            self._document.name,
+            last,
+            view.live_count,
+            self._left_out,
+            still_lost[:_IDS_TOLD_MAX],
         )
 
     def _tell_log(self, last: int) -> None:
@@ -330,6 +417,16 @@ def _whole_bodies(directory: Path, damaged: set[str]) -> tuple[dict[int, bytes],
                 for span in find_whole_bodies(data, str(path)):
                     bodies[span.seq_no] = data[span.start : span.end]
     return bodies, damaged_files
+
+
+def _take_into(taken: dict[SourcePartition, int], batch: WriteBatch) -> None:
+    """Follow how far source partitions have been taken, as a segment does."""
+    for operation in batch.operations:
+        if isinstance(operation, RewindSource):
+            before = taken.get(operation.partition, 0)
+            taken[operation.partition] = min(before, operation.next_offset)
+    for offset in batch.source_offsets:
+        taken[offset.partition] = max(taken.get(offset.partition, 0), offset.next_offset)
 
 
 def _reach(bodies: dict[int, bytes], after_seq_no: int) -> int:
