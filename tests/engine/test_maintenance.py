@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
 
+from headrace.engine.engine import Engine
+from headrace.engine.storage.file_ops import ReadableBuffer
+from headrace.engine.upkeep.check import check_directory
 from headrace.model.collection_config import CollectionConfig, SparseVectorParams, VectorParams
-from headrace.model.operations import DeletePoints, PointSelector
+from headrace.model.errors import NoSpace
+from headrace.model.operations import DeletePoints, PointSelector, SetPayload, WriteBatch
 from headrace.model.points import PointStruct
 from headrace.model.queries import Nearest, Query, Scroll
 from headrace.model.upserts import build_upsert
 from headrace.model.vectors import Distance, SparseVector
 from headrace.service.service import Service
+from tests.engine.storage.faulty_file_ops import FaultyFileOps
 
 CONFIG = CollectionConfig(
     vectors={"": VectorParams(4, Distance.DOT)},
@@ -92,6 +98,79 @@ def test_a_threshold_of_zero_takes_out_every_dead_row(tmp_path: Path) -> None:
     wait_until_idle(service)
     assert service._engine.collection("c").view.row_count == service.count("c") == 49
     service.close()
+
+
+class WritesBetween(FaultyFileOps):
+    """Lets something happen after each write to a file, before what was written is summed up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.between: Callable[[], None] | None = None
+
+    def write(self, fd: int, data: ReadableBuffer, byte_offset: int) -> int:
+        taken = super().write(fd, data, byte_offset)
+        between, self.between = self.between, None
+        if between is not None:
+            between()
+            self.between = between
+        return taken
+
+
+def test_payloads_that_change_while_a_checkpoint_is_written_do_not_damage_it(
+    tmp_path: Path,
+) -> None:
+    ops = WritesBetween()
+    engine = Engine.open(tmp_path, ops)
+    engine.create_collection("c", CONFIG)
+    collection = engine.collection("c")
+    collection.write(WriteBatch([build_upsert(points(0, 50, 7), CONFIG)]))
+
+    def change() -> None:
+        patch = SetPayload(PointSelector(ids=tuple(range(50))), b'{"changed":1}')
+        collection.write(WriteBatch([patch]))
+
+    ops.between = change
+    collection.checkpoint()
+    ops.between = None
+    assert collection.view.seq_no > 5
+    versions = collection.view.versions(np.arange(50))
+    engine.close()
+    assert check_directory(tmp_path).problems == []
+    engine = Engine.open(tmp_path)
+    assert engine.collection("c").view.versions(np.arange(50)) == versions
+    engine.close()
+
+
+def test_a_write_that_is_taken_back_leaves_no_version_in_a_checkpoint(tmp_path: Path) -> None:
+    """Nor in a compaction: its batch is applied, and then refused, while both begin."""
+    ops = FaultyFileOps()
+    engine = Engine.open(tmp_path, ops)
+    engine.create_collection("c", CONFIG)
+    collection = engine.collection("c")
+    collection.write(WriteBatch([build_upsert(points(0, 50, 7), CONFIG)]))
+    sync, beginnings = collection._wal.sync, []
+
+    def sync_late() -> None:
+        def begin() -> None:
+            collection._compact()
+            collection.checkpoint()
+
+        beginnings.append(threading.Thread(target=begin))
+        beginnings[0].start()
+        time.sleep(0.2)
+        raise NoSpace("no room")
+
+    collection._wal.sync = sync_late  # type: ignore[method-assign]
+    patch = SetPayload(PointSelector(ids=(1,)), b'{"changed":1}')
+    with pytest.raises(NoSpace):
+        collection.write(WriteBatch([patch]))
+    collection._wal.sync = sync  # type: ignore[method-assign]
+    beginnings[0].join(30)
+    assert collection.view.versions(np.arange(50)) == [1] * 50
+    engine.close()
+    engine = Engine.open(tmp_path)
+    assert engine.collection("c").view.versions(np.arange(50)) == [1] * 50
+    engine.close()
 
 
 def test_background_work_beside_readers_and_writers_loses_nothing(

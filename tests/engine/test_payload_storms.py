@@ -224,7 +224,7 @@ def find_no_view(name: str) -> Any:
 
 
 def assert_indexes_equal_a_rebuild(view: View) -> None:
-    rebuilt = Segment.compacted(view).working_view()
+    rebuilt = Segment.compacted(view, view.segment.versions.view(view.row_count)).working_view()
     storm = Storm(99)
 
     def ids(of: View, filter: Filter) -> list[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from crc32c import crc32c
 
 from headrace.engine.engine import Engine
 from headrace.engine.segment.checkpoint import Manifest
@@ -23,7 +24,7 @@ from headrace.engine.snapshot.archive import (
     never_stops,
     write_archive,
 )
-from headrace.engine.snapshot.restore import restore_directory
+from headrace.engine.snapshot.restore import restore_directory, restore_new_directory
 from headrace.engine.storage.file_ops import FILE_OPS
 from headrace.engine.storage.files import decode_document, encode_document
 from headrace.model.errors import NoSpace, NotFound
@@ -107,6 +108,50 @@ def test_a_member_whose_name_leads_elsewhere_is_refused(
 ) -> None:
     sources = [*members_of(good), Source(name, b"evil")]
     assert_refused(engine, written(tmp_path / "evil.snapshot", sources))
+
+
+def written_full(path: Path, sources: list[Source]) -> Path:
+    """As `written`, an archive of a whole directory."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    write_archive(fd, True, [StoredCollection("c", 1)], sources, FILE_OPS, never_stops)
+    os.close(fd)
+    return path
+
+
+def document_of(content: bytes) -> bytes:
+    """A document whose checksum is right, whatever is in it."""
+    content += b"\n"
+    return b"headrace-document 1 %08x %d\n" % (crc32c(content), len(content)) + content
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("aliases.doc", b"evil"),
+        ("aliases.doc", document_of(b"[1]")),
+        ("source_positions.doc", document_of(b'{"a":1}')),
+        ("settings-quotas.doc", document_of(b"[" * 100_000)),
+        ("settings-quotas.doc", document_of(b"[1")),
+    ],
+)
+def test_documents_that_are_none_are_refused(
+    good: Path, tmp_path: Path, name: str, content: bytes
+) -> None:
+    sources = [Source(name, content), *members_of(good)]
+    archive = written_full(tmp_path / "evil.snapshot", sources)
+    with pytest.raises(InvalidSnapshot):
+        restore_new_directory(archive, tmp_path / "new", FaultyFileOps())
+    assert list(tmp_path.iterdir()) == [archive]
+
+
+def test_a_catalogue_in_a_snapshot_says_nothing(good: Path, tmp_path: Path) -> None:
+    strangers = document_of(b'{"generation":9,"aliases":{"evil":"c"},"collections":{"x":[]}}')
+    sources = [Source("catalogue.doc", strangers), *members_of(good)]
+    archive = written_full(tmp_path / "evil.snapshot", sources)
+    restore_new_directory(archive, tmp_path / "new", FaultyFileOps())
+    engine = Engine.open(tmp_path / "new", FaultyFileOps())
+    assert (engine.collection_names(), engine.aliases()) == (["c"], [])
+    engine.close()
 
 
 @pytest.mark.parametrize("name", ["0/collection.doc", "0/COLLECTION.DOC"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 import subprocess
 import threading
 from pathlib import Path
@@ -191,6 +192,7 @@ def test_a_full_snapshot_restores_to_a_directory(tmp_path: Path) -> None:
     engine = filled_engine(tmp_path / "data", "one", "Two")
     engine.change_aliases([CreateAlias("Two", "alias")])
     engine.set_source_positions([SourceOffset(PARTITION, 7)])
+    engine.write_settings("quotas", {"points": 3})
     before = [state_of(engine.collection(name)) for name in ("one", "Two")]
     archive = engine.snapshots.find(None, engine.create_full_snapshot().name)
     engine.close()
@@ -199,7 +201,13 @@ def test_a_full_snapshot_restores_to_a_directory(tmp_path: Path) -> None:
     engine = Engine.open(restored)
     assert [state_of(engine.collection(name)) for name in ("one", "alias")] == before
     assert engine.source_positions(PARTITION.source) == {PARTITION: 7}
+    assert engine.read_settings("quotas", dict) == {"points": 3}
     engine.close()
+    assert sorted(path.name for path in restored.glob("*.doc")) == ["catalogue.doc"]
+    # What is gone of it is told from the start.
+    shutil.rmtree(restored / "collections/one")
+    with pytest.raises(CorruptFile, match="collections/one"):
+        Engine.open(restored)
 
 
 def test_one_collection_is_restored_from_a_full_snapshot(tmp_path: Path) -> None:

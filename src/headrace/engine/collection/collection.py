@@ -41,7 +41,7 @@ from headrace.engine.query.resolve import FindView
 from headrace.engine.query.scroll import run_scroll, scroll_pieces
 from headrace.engine.segment.checkpoint import Checkpoints, Manifest, holds_cold_in_memory
 from headrace.engine.segment.ids import NO_ROW
-from headrace.engine.segment.segment import Segment, View
+from headrace.engine.segment.segment import Segment, Versions, View
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps
 from headrace.engine.storage.wal import Wal
 from headrace.engine.storage.wal_scan import WalRecord
@@ -400,11 +400,20 @@ class Collection:
         with self._checkpoint_lock:
             if self._closed:
                 raise Unavailable(f"Collection `{self.name}` is closed")
-            view = self._view
-            self._checkpoints.write(view)
+            view, versions = self._view_with_versions()
+            self._checkpoints.write(view, versions)
             with self._write_lock:
                 self._wal.cut(self._checkpoints.seq_no)
             self._move_into_files(view)
+
+    def _view_with_versions(self) -> tuple[View, Versions]:
+        """The newest view, and the versions of its rows.
+
+        Writers change versions in place, also for batches that may still be taken back.
+        """
+        with self._write_lock:
+            self._settle()
+            return self._view, self._segment.versions.view(self._view.row_count).copy()
 
     def _move_into_files(self, view: View) -> None:
         """From here on, read from the checkpoint's files what is not to be in memory."""
@@ -479,8 +488,8 @@ class Collection:
         """Replace the segment by one without dead rows; writes wait for the end only."""
         with self._checkpoint_lock:
             started_at = time.monotonic()
-            view = self._view
-            compacted = Segment.compacted(view)
+            view, versions = self._view_with_versions()
+            compacted = Segment.compacted(view, versions)
             with self._write_lock:
                 written_since = self._wal.replay(view.seq_no)
             seq_no = catch_up(compacted, view.seq_no, written_since)

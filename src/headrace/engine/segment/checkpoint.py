@@ -28,7 +28,7 @@ from headrace.engine.payload.groups import (
     mapped_chunks,
 )
 from headrace.engine.payload.store import PayloadTable
-from headrace.engine.segment.segment import Segment, StoredState, View
+from headrace.engine.segment.segment import Segment, StoredState, Versions, View
 from headrace.engine.storage.data_file import (
     DataFileRef,
     map_data_file,
@@ -256,8 +256,12 @@ class Checkpoints:
         """Let the next checkpoint remove the files that no manifest names any more."""
         self._pinned.remove(manifest)
 
-    def write(self, view: View) -> None:
+    def write(self, view: View, versions: Versions) -> None:
         """Make a checkpoint of a view; durable when it returns. Writes may go on meanwhile.
+
+        Args:
+            view: what it holds.
+            versions: shape (view.row_count,): of its rows, at the moment of the view.
 
         Raises:
             NoSpace, StorageFailed: the last checkpoint is still the newest.
@@ -284,7 +288,7 @@ class Checkpoints:
                     )
                     for name, stored in view.stored_arrays().items()
                 },
-                versions=writer.file("versions", [view.segment.versions.view(view.row_count)]),
+                versions=writer.file("versions", [versions]),
                 live=writer.file("live", [np.packbits(view.live, bitorder="little")]),
                 payloads=writer.payload_groups(groups, self._groups, before),
                 schema=dict(view.schema),

@@ -52,6 +52,9 @@ _COMPACTED_ROWS_PER_STEP = 2048
 
 Name = TypeVar("Name")
 
+# The seq_no that last changed the point of each row.
+Versions = NDArray[np.uint64]
+
 PayloadSchema = Mapping[str, PayloadFieldSchema]
 
 
@@ -243,8 +246,13 @@ class Segment:
         return self._begun_seq_no
 
     @classmethod
-    def compacted(cls, view: View) -> Segment:
-        """A new segment that shows what `view` shows, without its dead rows."""
+    def compacted(cls, view: View, versions: Versions) -> Segment:
+        """A new segment that shows what `view` shows, without its dead rows.
+
+        Args:
+            view: of another segment.
+            versions: shape (view.row_count,): of its rows, at the moment of the view.
+        """
         source = view.segment
         segment = cls(view.config, source._builder, source._transient_memory, source._directory)
         segment.begin(view.seq_no)
@@ -256,7 +264,7 @@ class Segment:
                 {name: store.read(rows) for name, store in view.stores.items()},
                 [view.payload(row) for row in rows.tolist()],
             )
-            segment.versions.buffer[new_rows] = view.segment.versions.view(view.row_count)[rows]
+            segment.versions.buffer[new_rows] = versions[rows]
         segment._schema = dict(view.schema)
         segment._source_offsets = dict(view.source_offsets)
         segment.end_batches()

@@ -143,7 +143,7 @@ def decode_document(data: bytes, path: str, kind: Any = Any) -> Any:
         raise CorruptFile(path, 0, _shown(expected), _shown(data[: len(expected)]))
     try:
         return msgspec.json.decode(content, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise CorruptFile(path, header_bytes, f"a document of {kind}", str(error)) from error
 
 

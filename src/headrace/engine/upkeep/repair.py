@@ -361,7 +361,7 @@ class _CollectionRepair:
                 break
             last = seq_no
         view = segment.working_view()
-        checkpoints.write(view)
+        checkpoints.write(view, segment.versions.view(view.row_count))
         self.taken = dict(view.source_offsets)
         Wal.create(self._new / WAL_DIRECTORY, first_seq_no=last + 1, ops=self._ops).close()
         self._tell_log(last)
