@@ -346,7 +346,9 @@ class Hunt:
         """Open what a kill would have left, and then what closing leaves."""
         self.check_all(self.engine)
         settings = self.engine.aliases(), self.engine.read_settings("quotas", dict)
-        killed_directory = Path(shutil.copytree(self.directory, work / "killed"))
+        # Between two checkpoints: what is copied here is copied file by file.
+        with self.engine.collection("c")._checkpoint_lock:
+            killed_directory = Path(shutil.copytree(self.directory, work / "killed"))
         killed = Engine.open(killed_directory, FaultyFileOps())
         self.check_all(killed)
         killed.close()
