@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.engine.catalogue import older_documents
+from headrace.engine.catalogue import CATALOGUE_DOCUMENT, older_documents
 from headrace.engine.engine import Engine
 from headrace.engine.storage import data_file, files, wal_format
 from headrace.engine.upkeep.check import check_directory
@@ -34,7 +34,13 @@ EXPECTED = "expected.json"
 
 # By file: the versions of the formats that are in it.
 FORMATS = {
-    "0.1.0.zip": {"data file": b"HRDATA01", "document": 1, "log": 1},
+    "0.1.0.zip": {"data file": b"HRDATA01", "document": 1, "log": 1, "beside": "aliases.doc"},
+    "0.1.0-catalogue.zip": {
+        "data file": b"HRDATA01",
+        "document": 1,
+        "log": 1,
+        "beside": "catalogue.doc",
+    },
 }
 
 
@@ -72,6 +78,7 @@ def write_golden(target: Path, work: Path) -> None:
         collection.write(WriteBatch([build_upsert(points, CONFIG)]))
     engine.change_aliases([CreateAlias("c", "alias")])
     engine.set_source_positions([SourceOffset(PARTITION, 3)])
+    engine.write_settings("quotas", {"points": 3})
     engine.create_full_snapshot()
     expected = shown(engine)
     engine.close()
@@ -150,6 +157,7 @@ def test_there_is_a_golden_file_of_every_format_that_is_written() -> None:
         "data file": data_file._MAGIC,
         "document": files.DOCUMENT_FORMAT_VERSION,
         "log": wal_format.FORMAT_VERSION,
+        "beside": CATALOGUE_DOCUMENT,
     }
     assert written in FORMATS.values()
     assert sorted(path.name for path in GOLDEN.iterdir()) == sorted(FORMATS)
