@@ -382,11 +382,14 @@ class Collection:
                 return
             self._maintained_after = time.monotonic() + _RETRY_AFTER_S
             compacts = self._is_sparse()
+            # The graph that a new one takes the place of is held until a checkpoint has that.
+            makes_room = compacts or self._checkpoints.lacks_graphs(self._view)
             if compacts:
                 self._compact()
-                give_free_memory_back()
             if compacts or self._needs_checkpoint():
                 self.checkpoint()
+            if makes_room:
+                give_free_memory_back()
             self._maintained_after = 0.0
             self._request_maintenance()
 

@@ -77,8 +77,8 @@ class DirectoryLock:
     def note(self, generation: int) -> None:
         """Remember the newest catalogue, beside which an older copy is found out.
 
-        It costs no sync, but for the first one: a power loss may leave an older note, which
-        asks for less. Best effort: a note that is not written asks for less too.
+        It costs no sync: a power loss may leave an older note, which asks for less. Best effort:
+        a note that is not written asks for less too, and each opening writes it again.
 
         Args:
             generation: of a catalogue that is durable.
@@ -87,8 +87,6 @@ class DirectoryLock:
             return
         try:
             _write(self._fd, b"%d" % os.getpid(), generation)
-            if self.noted_generation == 0:
-                os.fdatasync(self._fd)
         except OSError:
             return
         self.noted_generation = generation
