@@ -108,15 +108,17 @@ def test_a_mask_that_ends_early_allows_nothing_behind_it(
 
 def test_listed_nodes_are_all_compared(graph: Graph, queries: FloatMatrix) -> None:
     nodes = np.flatnonzero(np.random.default_rng(4).random(NODES) < 0.2)
+    mask = np.isin(np.arange(NODES), nodes)
     for query in queries:
         distances = _code_distances(graph, query)
-        found = graph.nearest_of(query, 33, nodes)
-        assert found is not None
-        assert distances[found].tolist() == sorted(distances[nodes].tolist())[:33]
-    none = graph.nearest_of(queries[0], 5, nodes[:0])
+        for row_set in (RowSet.of_rows(nodes, NODES), RowSet.of_mask(mask)):
+            found = graph.nearest_of(query, 33, row_set)
+            assert found is not None
+            assert distances[found].tolist() == sorted(distances[nodes].tolist())[:33]
+    none = graph.nearest_of(queries[0], 5, RowSet.none(NODES))
     assert none is not None
     assert not len(none)
-    few = graph.nearest_of(queries[0], 5, nodes[:3])
+    few = graph.nearest_of(queries[0], 5, RowSet.of_rows(nodes[:3], NODES))
     assert few is not None
     assert sorted(few.tolist()) == nodes[:3].tolist()
 
@@ -124,7 +126,7 @@ def test_listed_nodes_are_all_compared(graph: Graph, queries: FloatMatrix) -> No
 def test_a_query_that_the_codes_cannot_express_finds_nothing(graph: Graph) -> None:
     far = np.full(DIM, 1000, dtype=np.float32)
     assert not len(graph.search(far, 10, 100, None))
-    assert graph.nearest_of(far, 10, np.arange(NODES)) is None
+    assert graph.nearest_of(far, 10, RowSet.all(NODES)) is None
 
 
 def test_codes_that_were_asked_for_take_what_they_can_of_it() -> None:
@@ -154,7 +156,7 @@ def test_a_wrong_dimension_is_refused(graph: Graph) -> None:
     with pytest.raises(ValueError, match="dimension"):
         graph.search(np.zeros(DIM + 1, dtype=np.float32), 10, 50, None)
     with pytest.raises(ValueError, match="dimension"):
-        graph.nearest_of(np.zeros(DIM - 1, dtype=np.float32), 10, np.arange(3))
+        graph.nearest_of(np.zeros(DIM - 1, dtype=np.float32), 10, RowSet.all(3))
 
 
 @settings(max_examples=40, deadline=None)
@@ -167,7 +169,7 @@ def test_small_graphs_of_any_dimension_are_exact(count: int, dim: int, k: int) -
     distances = _code_distances(graph, query)
     wanted = sorted(distances.tolist())[:k]
     assert distances[graph.search(query, k, 200, None)].tolist() == wanted
-    listed = graph.nearest_of(query, k, np.arange(count))
+    listed = graph.nearest_of(query, k, RowSet.all(count))
     assert listed is not None
     assert distances[listed].tolist() == wanted
 
@@ -177,5 +179,5 @@ def test_without_the_compiled_module_faiss_walks(monkeypatch: pytest.MonkeyPatch
     vectors = _vectors(1000, 6)
     graph = _made(vectors)
     assert not graph.can_scan_codes
-    assert graph.nearest_of(vectors[3], 5, np.arange(10)) is None
+    assert graph.nearest_of(vectors[3], 5, RowSet.all(10)) is None
     assert graph.search(vectors[3], 1, 50, None).tolist() == [3]

@@ -28,3 +28,6 @@ class ByteWalk:
     def nearest_of(
         self, query: FloatVector, k: int, nodes: NDArray[np.int64], is_forced: bool = False
     ) -> NDArray[np.int64] | None: ...
+    def nearest_in(
+        self, query: FloatVector, k: int, mask: NDArray[np.uint8], is_forced: bool = False
+    ) -> NDArray[np.int64] | None: ...

@@ -11,7 +11,7 @@ array, an entry of which is one number: distance, node, and whether it was expan
 
 from cpython.mem cimport PyMem_RawMalloc, PyMem_RawFree, PyMem_RawCalloc
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
 import numpy as np
 
@@ -45,6 +45,12 @@ cdef inline uint64_t packed(int32_t distance, int32_t node) noexcept nogil:
 
 cdef inline int32_t node_of(uint64_t entry) noexcept nogil:
     return <int32_t>(<uint32_t>entry >> 1)
+
+
+cdef inline bint is_allowed(
+    const uint8_t *allowed, int64_t allowed_end, int32_t node
+) noexcept nogil:
+    return node < allowed_end and allowed[node >> 3] >> (node & 7) & 1
 
 
 cdef inline Py_ssize_t insert(Pool *pool, uint64_t entry) noexcept nogil:
@@ -175,11 +181,13 @@ cdef class ByteWalk:
         cdef Py_ssize_t links_max = self.links_max()
         if query.shape[0] != self.offset.shape[0]:
             raise ValueError("the query has another dimension than the nodes")
-        if self.entry < 0 or k <= 0:
+        if self.entry < 0 or k <= 0 or (allowed is not None and not allowed.shape[0]):
             return np.empty(0, dtype=np.int64)
         width = max(width, k)
         coded = <uint8_t *>PyMem_RawMalloc(
-            self.code_dim + 2 * (width + 1) * sizeof(uint64_t) + 2 * links_max * sizeof(int32_t) + 64
+            self.code_dim
+            + 2 * (width + 1) * sizeof(uint64_t)
+            + 2 * links_max * sizeof(int32_t)
         )
         if coded == NULL:
             raise MemoryError
@@ -236,6 +244,34 @@ cdef class ByteWalk:
         finally:
             PyMem_RawFree(coded)
 
+    def nearest_in(
+        self,
+        const float[::1] query,
+        Py_ssize_t k,
+        const uint8_t[::1] mask,
+        bint is_forced=False,
+    ):
+        """As `nearest_of`, of the nodes where a mask is 1: shape (n,), n up to all nodes."""
+        cdef Pool found
+        cdef uint8_t *coded
+        if query.shape[0] != self.offset.shape[0]:
+            raise ValueError("the query has another dimension than the nodes")
+        if mask.shape[0] > self.node_count:
+            raise ValueError("the mask has more places than there are nodes")
+        coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (max(k, 1) + 1) * sizeof(uint64_t))
+        if coded == NULL:
+            raise MemoryError
+        try:
+            if not self._encode(query, coded, is_forced):
+                return None
+            found.entries = <uint64_t *>(coded + self.code_dim)
+            found.size, found.capacity = 0, max(k, 1)
+            with nogil:
+                self._scan_mask(coded, &found, mask)
+            return _nodes_of(&found)
+        finally:
+            PyMem_RawFree(coded)
+
     cdef Py_ssize_t links_max(self) noexcept:
         cdef Py_ssize_t layer, most = BATCH
         for layer in range(self.layer_begins.shape[0] - 1):
@@ -265,17 +301,46 @@ cdef class ByteWalk:
         self, const uint8_t *coded, Pool *found, const int64_t[::1] nodes
     ) noexcept nogil:
         cdef int32_t batch[BATCH]
+        cdef Py_ssize_t i, size = 0
+        for i in range(nodes.shape[0]):
+            batch[size] = <int32_t>nodes[i]
+            hr_prefetch(&self.codes[<size_t>batch[size] * self.code_dim], self.code_dim)
+            size += 1
+            if size == BATCH:
+                self._offer(coded, found, batch, size)
+                size = 0
+        self._offer(coded, found, batch, size)
+
+    cdef void _scan_mask(
+        self, const uint8_t *coded, Pool *found, const uint8_t[::1] mask
+    ) noexcept nogil:
+        cdef int32_t batch[BATCH]
+        cdef Py_ssize_t i = 0, size = 0, end = mask.shape[0]
+        cdef uint64_t eight
+        while i < end:
+            if end - i >= 8:
+                memcpy(&eight, &mask[i], 8)
+                if not eight:
+                    i += 8
+                    continue
+            if mask[i]:
+                batch[size] = <int32_t>i
+                hr_prefetch(&self.codes[<size_t>i * self.code_dim], self.code_dim)
+                size += 1
+                if size == BATCH:
+                    self._offer(coded, found, batch, size)
+                    size = 0
+            i += 1
+        self._offer(coded, found, batch, size)
+
+    cdef void _offer(
+        self, const uint8_t *coded, Pool *found, const int32_t *batch, Py_ssize_t size
+    ) noexcept nogil:
         cdef int32_t distances[BATCH]
-        cdef Py_ssize_t begin, i, count = nodes.shape[0], size
-        cdef const uint8_t *codes = &self.codes[0]
-        for begin in range(0, count, 64):
-            size = min(<Py_ssize_t>BATCH, count - begin)
-            for i in range(size):
-                batch[i] = <int32_t>nodes[begin + i]
-                hr_prefetch(codes + <size_t>batch[i] * self.code_dim, self.code_dim)
-            hr_score_nodes(codes, self.code_dim, coded, batch, size, distances)
-            for i in range(size):
-                insert(found, packed(distances[i], batch[i]))
+        cdef Py_ssize_t i
+        hr_score_nodes(&self.codes[0], self.code_dim, coded, batch, size, distances)
+        for i in range(size):
+            insert(found, packed(distances[i], batch[i]))
 
     cdef void _walk(
         self,
@@ -307,7 +372,7 @@ cdef class ByteWalk:
                 place = insert(pool, packed(distances[i], node))
                 if place < lowest:
                     lowest = place
-                if is_masked and node < allowed_end and allowed[node >> 3] >> (node & 7) & 1:
+                if is_masked and is_allowed(&allowed[0], allowed_end, node):
                     insert(found, packed(distances[i], node))
             next = lowest
             while next < pool.size and pool.entries[next] & 1:
@@ -323,11 +388,12 @@ cdef class ByteWalk:
                 neighbour = of_node[i]
                 if neighbour < 0:
                     break
-                if seen[neighbour] != walk:
-                    seen[neighbour] = walk
-                    batch[count] = neighbour
-                    count += 1
-                    hr_prefetch(codes + <size_t>neighbour * self.code_dim, self.code_dim)
+                if seen[neighbour] == walk:
+                    continue
+                seen[neighbour] = walk
+                batch[count] = neighbour
+                count += 1
+                hr_prefetch(codes + <size_t>neighbour * self.code_dim, self.code_dim)
             # Where the walk most likely goes on.
             if lowest < pool.size:
                 of_node = links + self.begins[node_of(pool.entries[lowest])]

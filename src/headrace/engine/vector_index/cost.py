@@ -19,16 +19,16 @@ from headrace.engine.vector_index.settings import IndexSettings
 _ROW_NS = 24.0
 _ROW_COMPONENT_NS = 0.23
 
-# Scoring its code instead: 11 ns with 128 components, 20 ns with 256; then the best ones'
+# Scoring its code instead: 25 ns with 128 components, 45 ns with 256; then the best ones'
 # vectors.
-_CODE_NS = 3.0
-_CODE_COMPONENT_NS = 0.066
+_CODE_NS = 4.0
+_CODE_COMPONENT_NS = 0.16
 _CODES_NS = 10_000.0
 
-# Walking: 30 us, and for each candidate of the width 0.75 us with 128 components and 1.6 us
+# Walking: 30 us, and for each candidate of the width 1 us with 128 components and 1.5 us
 # with 256, where a node has 16 links.
 _WALK_NS = 30_000.0
-_WALK_COMPONENT_NS = 6.0
+_WALK_COMPONENT_NS = 6.5
 _WALK_LINKS = 16
 
 # The walk meets allowed rows in proportion to their share, so it has to be wider as they

@@ -209,22 +209,25 @@ class Graph:
         # What is missing stands behind what was found, as -1.
         return found if found[-1] >= 0 else found[found >= 0]
 
-    def nearest_of(
-        self, query: FloatVector, k: int, nodes: NDArray[np.int64]
-    ) -> NDArray[np.int64] | None:
+    def nearest_of(self, query: FloatVector, k: int, nodes: RowSet) -> NDArray[np.int64] | None:
         """Which of some nodes are nearest by their codes; k at most.
 
         Args:
             query: shape (dim,), float32.
             k: how many are wanted.
-            nodes: shape (n,), each below node_count.
+            nodes: of them, counted up to node_count.
 
         Returns:
             shape (n,), int64, nearest first; None if the graph has no codes that are compared
             faster than vectors, or they cannot express the query.
         """
         walk = self._byte_walk
-        return None if walk is None else walk.nearest_of(query, k, nodes, self._is_forced)
+        if walk is None:
+            return None
+        if nodes.is_listed:
+            return walk.nearest_of(query, k, nodes.rows, self._is_forced)
+        mask = np.ascontiguousarray(nodes.mask).view(np.uint8)
+        return walk.nearest_in(query, k, mask, self._is_forced)
 
     @cached_property
     def can_scan_codes(self) -> bool:

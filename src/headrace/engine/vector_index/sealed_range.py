@@ -258,7 +258,7 @@ class SealedRange:
         )
         if plan.strategy is Strategy.CODES:
             scanned = graph.nearest_of(
-                query, max(wanted, _SCANNED_FACTOR * k + _SCANNED_CANDIDATES_MIN), nodes.rows
+                query, max(wanted, _SCANNED_FACTOR * k + _SCANNED_CANDIDATES_MIN), nodes
             )
             if scanned is not None:
                 scanned.sort()
