@@ -6,61 +6,25 @@ must have the same answers, refusals included.
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-import grpc
 import numpy as np
-import orjson
-import pytest
-from pydantic import BaseModel
-from qdrant_client import AsyncQdrantClient, QdrantClient, models
-from qdrant_client.http.exceptions import UnexpectedResponse
+from qdrant_client import models
+
+from tests.client.scenario_of_kinds import STEPS_OF_KINDS
+from tests.client.steps import Step, step
 
 COLLECTION = "scenario"
 PLAIN = "plain"
 UUIDS: list[int | str | UUID] = [str(UUID(int=i)) for i in range(1, 4)]
 
-# What differs from one call, or one directory, to the next.
-_VOLATILE = {
-    "time",
-    "creation_time",
-    "checksum",
-    "size",
-    "peer_id",
-    "shard_key",
-    "id",
-    "started_at",
-    "uptime",
-}
-_FROM_SNAPSHOTS = {"name"}
 
-_DEPRECATED = {"recreate_collection"}
-
-
-class Step(NamedTuple):
-    """One call.
-
-    Attributes:
-        is_ordered: False if the order of the answer's lists means nothing.
-    """
-
-    method: str
-    arguments: Mapping[str, Any]
-    is_ordered: bool = True
-
-
-def step(method: str, *, is_ordered: bool = True, **arguments: Any) -> Step:
-    return Step(method, arguments, is_ordered)
-
-
-def in_collection(method: str, *, is_ordered: bool = True, **arguments: Any) -> Step:
-    return Step(method, {"collection_name": COLLECTION, **arguments}, is_ordered)
+def in_collection(
+    method: str, *, is_ordered: bool = True, label: str = "", **arguments: Any
+) -> Step:
+    return Step(method, {"collection_name": COLLECTION, **arguments}, is_ordered, label)
 
 
 def _point(i: int) -> models.PointStruct:
@@ -70,7 +34,7 @@ def _point(i: int) -> models.PointStruct:
         vector={
             "text": rng.standard_normal(4).round(3).tolist(),
             "tokens": rng.standard_normal((2, 4)).round(3).tolist(),
-            "words": models.SparseVector(indices=[i % 5, 7], values=[1.0, 0.5]),
+            "words": models.SparseVector(indices=[i % 5, 7], values=[1 + i / 64, 0.5 + i / 128]),
         },
         payload={
             "city": ["Berlin", "Paris", "Köln"][i % 3],
@@ -225,12 +189,14 @@ _QUERIES: list[dict[str, Any]] = [
     {
         "query": models.ContextQuery(context=[models.ContextPair(positive=2, negative=3)]),
         "using": "text",
+        "limit": 50,
     },
     {
         "query": models.NearestQuery(
             nearest=_DENSE, mmr=models.Mmr(diversity=0.5, candidates_limit=12)
         ),
         "using": "text",
+        "label": "MMR",
     },
     {
         "query": models.OrderByQuery(
@@ -314,7 +280,7 @@ _QUERIES: list[dict[str, Any]] = [
 STEPS: list[Step] = [
     step("info"),
     step("get_collections"),
-    in_collection("get_collection"),
+    in_collection("get_collection", label="a missing collection's"),
     in_collection(
         "create_collection",
         vectors_config={
@@ -329,7 +295,7 @@ STEPS: list[Step] = [
         },
         sparse_vectors_config={"words": models.SparseVectorParams()},
     ),
-    in_collection("create_collection"),
+    in_collection("create_collection", label="a second time"),
     step(
         "create_collection",
         collection_name=PLAIN,
@@ -421,9 +387,9 @@ STEPS: list[Step] = [
     in_collection(
         "scroll", scroll_filter=models.Filter(must=[models.HasVectorCondition(has_vector="words")])
     ),
-    in_collection("scroll", order_by="nothing"),
+    in_collection("scroll", order_by="nothing", label="by a field without an index"),
     in_collection("facet", key="city"),
-    in_collection("facet", key="price"),
+    in_collection("facet", key="price", label="of a field without an index"),
     in_collection("search_matrix_pairs", sample=100, limit=2, using="text", is_ordered=False),
     in_collection("search_matrix_offsets", sample=0, using="text"),
     in_collection("set_payload", payload={"new": 1}, points=[1, 2]),
@@ -468,7 +434,7 @@ STEPS: list[Step] = [
     ),
     step("get_aliases"),
     in_collection("get_collection_aliases"),
-    step("count", collection_name="alias"),
+    step("count", collection_name="alias", label="by alias"),
     in_collection(
         "create_vector_name",
         vector_name="late",
@@ -509,105 +475,13 @@ STEPS: list[Step] = [
         vectors_config=models.VectorParams(size=3, distance=models.Distance.DOT),
     ),
     step("count", collection_name=PLAIN),
+    *STEPS_OF_KINDS,
     in_collection("delete_collection"),
     in_collection("delete_collection"),
-    in_collection("count"),
-    step("count", collection_name="a/b"),
+    in_collection("count", label="of a deleted collection"),
+    step("count", collection_name="a/b", label="of no name"),
 ]
 
 
 def step_ids() -> list[str]:
-    return [f"{number}-{one.method}" for number, one in enumerate(STEPS)]
-
-
-# How the two protocols say who must act; see `headrace.server.errors`.
-_CODES = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    409: grpc.StatusCode.ALREADY_EXISTS,
-    422: grpc.StatusCode.INVALID_ARGUMENT,
-}
-# REST names the part of the request and its own path; a message has neither.
-_WHERE = re.compile(r"^Validation error in [^\[]*\[(?:search_request\.|name: |collection_name: )?")
-
-_REFUSALS = (UnexpectedResponse, ValueError, NotImplementedError, grpc.RpcError)
-
-
-def answers_of(client: QdrantClient) -> list[Any]:
-    """The answer to each step, in a form that compares."""
-    answers = []
-    for one in STEPS:
-        try:
-            with pytest.deprecated_call() if one.method in _DEPRECATED else nullcontext():
-                answer = getattr(client, one.method)(**one.arguments)
-        except _REFUSALS as error:
-            answer = error
-        answers.append(normal(answer, one.is_ordered))
-    return answers
-
-
-async def answers_of_async(client: AsyncQdrantClient) -> list[Any]:
-    """As `answers_of`, awaited."""
-    answers = []
-    for one in STEPS:
-        try:
-            with pytest.deprecated_call() if one.method in _DEPRECATED else nullcontext():
-                answer = getattr(client, one.method)(**one.arguments)
-                if inspect.isawaitable(answer):
-                    answer = await answer
-        except _REFUSALS as error:
-            answer = error
-        answers.append(normal(answer, one.is_ordered))
-    return answers
-
-
-def over_any_protocol(answer: Any) -> Any:
-    """A normal answer without what REST and gRPC write differently.
-
-    Numbers of vectors and scores are float32, which JSON shows by its shortest text; a
-    message has no list that is not there.
-    """
-    match answer:
-        case ("UnexpectedResponse", status, {"status": {"error": text}}) if status in _CODES:
-            return "refused", _CODES[status].name, _WHERE.sub("", text)
-        case ("RpcError", name, text):
-            return "refused", name, _WHERE.sub("", text)
-        case float():
-            return float(np.float32(answer))
-        case dict():
-            return {
-                name: None if value == [] else over_any_protocol(value)
-                for name, value in answer.items()
-            }
-        case list() | tuple():
-            return [over_any_protocol(one) for one in answer]
-    return answer
-
-
-def normal(value: Any, is_ordered: bool = True) -> Any:
-    """A value without what may differ between two stores that hold the same."""
-    if isinstance(value, UnexpectedResponse):
-        try:
-            content = normal(orjson.loads(value.content))
-        except orjson.JSONDecodeError:
-            content = value.content
-        return "UnexpectedResponse", value.status_code, content
-    if isinstance(value, grpc.RpcError):
-        return "RpcError", value.code().name, value.details()
-    if isinstance(value, Exception):
-        return type(value).__name__, str(value)
-    if isinstance(value, models.SnapshotDescription):
-        return normal(value.model_dump(exclude=_FROM_SNAPSHOTS))
-    if isinstance(value, (models.Record, models.ScoredPoint)):
-        return value.model_dump()
-    if isinstance(value, BaseModel):
-        return normal({name: getattr(value, name) for name in type(value).model_fields}, is_ordered)
-    if isinstance(value, Mapping):
-        return {
-            name: normal(one, is_ordered) for name, one in value.items() if name not in _VOLATILE
-        }
-    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
-        members = [normal(one, is_ordered) for one in value]
-        return members if is_ordered else sorted(members, key=repr)
-    return value
+    return [f"{number}-{one.method}-{one.label}".rstrip("-") for number, one in enumerate(STEPS)]

@@ -17,19 +17,14 @@ from qdrant_client.client_base import QdrantBase
 import headrace
 from headrace.server.options import ServeOptions
 from headrace.server.run import serve_in_thread
-from tests.client.scenario import (
-    STEPS,
-    answers_of,
-    answers_of_async,
-    over_any_protocol,
-    step_ids,
-)
+from tests.client.scenario import STEPS, step_ids
+from tests.client.steps import answers_of, answers_of_async, over_any_protocol
 
 
 @pytest.fixture(scope="session")
 def served_answers(server_url: str) -> Iterator[list[Any]]:
     client = QdrantClient(url=server_url, timeout=60, check_compatibility=False)
-    yield answers_of(client)
+    yield answers_of(client, STEPS)
     client.close()
 
 
@@ -39,7 +34,7 @@ def grpc_answers(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     with serve_in_thread(options) as serving:
         client = QdrantClient(**over_grpc(serving.rest_url, serving.grpc_address))
         try:
-            return answers_of(client)
+            return answers_of(client, STEPS)
         finally:
             client.close()
 
@@ -49,7 +44,7 @@ def async_grpc_answers(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     async def run(options: dict[str, Any]) -> list[Any]:
         client = AsyncQdrantClient(**options)
         try:
-            return await answers_of_async(client)
+            return await answers_of_async(client, STEPS)
         finally:
             await client.close()
 
@@ -73,7 +68,7 @@ def over_grpc(rest_url: str, grpc_address: str | None) -> dict[str, Any]:
 def embedded_answers() -> list[Any]:
     client = headrace.connect(":memory:")
     try:
-        return answers_of(client)
+        return answers_of(client, STEPS)
     finally:
         client.close()
 
@@ -83,7 +78,7 @@ def async_answers() -> list[Any]:
     async def run() -> list[Any]:
         client = headrace.connect_async(":memory:")
         try:
-            return await answers_of_async(client)
+            return await answers_of_async(client, STEPS)
         finally:
             await client.close()
 

@@ -169,6 +169,37 @@ def test_a_scroll_can_be_ordered_by_a_value(rest: Rest, name: str) -> None:
     assert status == 400
 
 
+def ordered(points: list[Any]) -> list[tuple[int, float]]:
+    return [(point["id"], point["order_value"]) for point in points]
+
+
+def test_a_query_can_be_ordered_by_a_value(rest: Rest, name: str) -> None:
+    body = {"query": {"order_by": {"key": "n", "direction": "desc"}}, "limit": 3, "offset": 1}
+    points = read(rest, name, "points/query", body)["points"]
+    assert ordered(points) == [(7, 7), (6, 6), (5, 5)]
+    assert {(point["score"], point["version"]) for point in points} == {(1.0, 0)}
+
+
+def test_a_point_of_several_values_stands_in_an_order_once_for_each(rest: Rest, name: str) -> None:
+    for n in (1, 2, 3):
+        change = {"payload": {"n": [n, 100 - n]}, "points": [n]}
+        rest.result("POST", f"/collections/{name}/points/payload", change)
+    small = {"filter": {"must": [{"key": "n", "range": {"lt": 4}}]}, "limit": 20}
+    order = {"query": {"order_by": "n"}}
+    points = read(rest, name, "points/query", {**small, **order})["points"]
+    expected = [(1, 1), (2, 2), (3, 3), (3, 97), (2, 98), (1, 99)]
+    assert ordered(points) == expected
+    prefetched = {"prefetch": {**small, "query": [1, 0], "using": "v"}}
+    points = read(rest, name, "points/query", {**prefetched, **order, "limit": 5})["points"]
+    assert ordered(points) == expected[:5]
+    # A prefetch has each point once, and so has a group.
+    body = {"prefetch": {**small, **order}, "query": {"fusion": "rrf"}}
+    assert [one["id"] for one in read(rest, name, "points/query", body)["points"]] == [1, 2, 3]
+    body = {**small, **order, "group_by": "color", "group_size": 5}
+    groups = read(rest, name, "points/query/groups", body)["groups"]
+    assert [ordered(group["hits"]) for group in groups] == [[(1, 1), (3, 3)], [(2, 2)]]
+
+
 def test_a_score_that_float32_cannot_hold_is_shown_as_its_largest_number(
     rest: Rest, name: str
 ) -> None:

@@ -7,6 +7,8 @@ holds for every stage, a prefetch's for those below it.
 
 from __future__ import annotations
 
+from itertools import repeat
+
 import msgspec
 import numpy as np
 
@@ -65,7 +67,7 @@ def run_query(context: QueryContext, query: Query) -> list[ScoredPoint]:
     check_vector_selection(context.view, query.with_vectors)
     ranked = rank(context, query)
     if query.offset:
-        ranked = Ranked(ranked.rows[query.offset :], ranked.scores[query.offset :])
+        ranked = ranked.part(slice(query.offset, None))
     return to_points(context, query, ranked)
 
 
@@ -78,8 +80,7 @@ def query_pieces(context: QueryContext, query: Query, points_max: int) -> Pieces
     ranked = rank(context, query)
 
     def piece(first: int) -> list[ScoredPoint]:
-        shown = slice(first, first + points_max)
-        return to_points(context, query, Ranked(ranked.rows[shown], ranked.scores[shown]))
+        return to_points(context, query, ranked.part(slice(first, first + points_max)))
 
     pieces = map(piece, range(query.offset, len(ranked.rows), points_max))
     return Pieces(max(0, len(ranked.rows) - query.offset), pieces)
@@ -89,7 +90,11 @@ def to_points(context: QueryContext, query: Query, ranked: Ranked) -> list[Score
     """What the answer shows for these rows."""
     records = read_records(context.view, ranked.rows, query.with_payload, query.with_vectors)
     if query.query is None or isinstance(query.query, (OrderBy, Sample)):
-        records = [msgspec.structs.replace(record, version=0) for record in records]
+        values = ranked.order_values or repeat(None)
+        records = [
+            msgspec.structs.replace(record, version=0, order_value=value)
+            for record, value in zip(records, values, strict=False)
+        ]
     return list(map(ScoredPoint, records, ranked.scores.tolist()))
 
 
@@ -113,11 +118,14 @@ def _run_stage(
     context: QueryContext, node: Query | Prefetch, allowed: RowSet, limit: int
 ) -> Ranked:
     """The best `limit` of the allowed rows by this node's query."""
-    limit = min(limit, context.view.row_count)
+    if not isinstance(node.query, OrderBy):  # where a point stands once for each value
+        limit = min(limit, context.view.row_count)
     sources = []
     if node.prefetch:
         sources = [
-            _run_stage(context, prefetch, _narrowed(context, prefetch, allowed), prefetch.limit)
+            _run_stage(
+                context, prefetch, _narrowed(context, prefetch, allowed), prefetch.limit
+            ).once()
             for prefetch in node.prefetch
         ]
         allowed = RowSet.of_rows(union_rows(sources), allowed.row_count)

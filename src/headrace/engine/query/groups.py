@@ -37,19 +37,17 @@ def run_groups(context: QueryContext, query: Query, group_by: GroupBy) -> list[P
     path = parse_payload_path(group_by.key)
     wanted = group_by.limit * group_by.group_size * _OVERSAMPLING
     while True:
-        limit = min(wanted, context.view.row_count)
-        ranked = rank(context, msgspec.structs.replace(query, limit=limit, offset=0))
+        found = rank(context, msgspec.structs.replace(query, limit=wanted, offset=0))
+        ranked = found.once()
         groups = _gather(context, ranked, path, group_by)
         is_full = len(groups) == group_by.limit and all(
             len(places) == group_by.group_size for places in groups.values()
         )
-        if is_full or len(ranked.rows) < wanted:
+        if is_full or len(found.rows) < wanted:
             break
         wanted *= 2
     return [
-        PointGroup(
-            value, to_points(context, query, Ranked(ranked.rows[places], ranked.scores[places]))
-        )
+        PointGroup(value, to_points(context, query, ranked.part(places)))
         for value, places in groups.items()
     ]
 

@@ -44,9 +44,9 @@ class OrderedRows(NamedTuple):
     values: list[int | float]
 
     def ranked(self) -> Ranked:
-        """Each row once, where it first stands, with the score that has no meaning here."""
-        rows = np.array(list(dict.fromkeys(self.rows)), dtype=np.int64)
-        return Ranked(rows, np.ones(len(rows), dtype=np.float32))
+        """The same with the score that has no meaning here."""
+        rows = np.array(self.rows, dtype=np.int64)
+        return Ranked(rows, np.ones(len(rows), dtype=np.float32), self.values)
 
 
 def order_rows(view: View, order_by: OrderBy, allowed: RowSet, limit: int) -> OrderedRows:

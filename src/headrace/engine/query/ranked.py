@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,28 @@ class Ranked(NamedTuple):
     """Rows, best first, and their scores as answers show them.
 
     Attributes:
-        rows: shape (n,), int64, unique.
+        rows: shape (n,), int64; unique, unless there are order values.
         scores: shape (n,), float32.
+        order_values: the payload value that each row stands here for, if that is the order; a
+            row stands once for each of its values.
     """
 
     rows: Rows
     scores: FloatVector
+    order_values: Sequence[int | float] | None = None
+
+    def part(self, places: slice | Sequence[int]) -> Ranked:
+        """What stands at some places."""
+        values = self.order_values
+        if values is not None:
+            values = [values[place] for place in np.arange(len(values))[places]]
+        return Ranked(self.rows[places], self.scores[places], values)
+
+    def once(self) -> Ranked:
+        """Each row where it first stands."""
+        if self.order_values is None:
+            return self
+        return self.part(np.sort(np.unique(self.rows, return_index=True)[1]).tolist())
 
 
 def best_first(rows: Rows, scores: FloatVector, limit: int) -> Ranked:
