@@ -11,7 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import mmh3
 import msgspec
@@ -37,6 +37,23 @@ _UNSTEMMED = frozenset(
 Embed = Callable[[str, Mapping[str, Any], bool], Vector]
 # The same for many texts at once.
 EmbedBatch = Callable[[Sequence[str], Mapping[str, Any], bool], Sequence[Vector]]
+
+# No model is given more at once.
+BATCH_TEXTS_MAX: Final = 64
+
+
+class Text(NamedTuple):
+    """What stands in place of a vector.
+
+    Attributes:
+        text: of a document or a query.
+        model: the name of the model that is to make the vector.
+        options: what the model is told besides.
+    """
+
+    text: str
+    model: str
+    options: Mapping[str, Any]
 
 
 class Bm25Options(msgspec.Struct, frozen=True):
@@ -112,14 +129,45 @@ def embed_text(
 def embed_texts(
     texts: Sequence[str], model: str, options: Mapping[str, Any] | None = None
 ) -> list[Vector]:
-    """The vectors of documents, by one call if the model takes many.
+    """The vectors of documents, `BATCH_TEXTS_MAX` by one call if the model takes many.
 
     Raises: as `embed_text`, for any of them.
     """
     embed_batch = _batch_models.get(model.lower())
-    if embed_batch is not None:
-        return list(embed_batch(texts, options or {}, False))
-    return [embed_text(text, model, options) for text in texts]
+    if embed_batch is None:
+        return [embed_text(text, model, options) for text in texts]
+    return [
+        vector
+        for begin in range(0, len(texts), BATCH_TEXTS_MAX)
+        for vector in embed_batch(texts[begin : begin + BATCH_TEXTS_MAX], options or {}, False)
+    ]
+
+
+def embed_points(points: Sequence[Mapping[str, Vector | Text]]) -> list[dict[str, Vector]]:
+    """The vectors of points, by name, with those of their texts.
+
+    All texts for one model, with the same options, are embedded together.
+
+    Raises: as `embed_texts`.
+    """
+    embedded: list[dict[str, Vector]] = []
+    alike: dict[tuple[str, bytes], list[tuple[dict[str, Vector], str, Text]]] = {}
+    for point in points:
+        vectors: dict[str, Vector] = {}
+        for name, one in point.items():
+            if isinstance(one, Text):
+                options_json = msgspec.json.encode(one.options, order="deterministic")
+                place = (vectors, name, one)
+                alike.setdefault((one.model.lower(), options_json), []).append(place)
+            else:
+                vectors[name] = one
+        embedded.append(vectors)
+    for places in alike.values():
+        _, _, first = places[0]
+        found = embed_texts([text.text for _, _, text in places], first.model, first.options)
+        for (vectors, name, _), vector in zip(places, found, strict=True):
+            vectors[name] = vector
+    return embedded
 
 
 def embed_bm25(text: str, options: Mapping[str, Any], as_query: bool) -> SparseVector:

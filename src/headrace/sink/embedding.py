@@ -16,14 +16,12 @@ import msgspec
 from headrace.model.errors import HeadraceError, Unavailable
 from headrace.model.vectors import Vector
 from headrace.service.embedding_models import EmbeddingFailed
-from headrace.service.inference import embed_texts, model_names
+from headrace.service.inference import BATCH_TEXTS_MAX, embed_texts, model_names
 from headrace.sink.batch import Batch, Entry, Refusal
 from headrace.sink.changes import Merge, Upsert
 from headrace.sink.errors import FailureClass, Reason, RecordError, TaskFailed, failure_class
 from headrace.sink.shapes.texts import TextVector
 
-# Few enough that a task polls between them, many enough for a model that takes batches.
-_TEXTS_MAX: Final = 64
 # What a function raises whose own server does not answer.
 _OUTAGES: Final = (OSError, httpx.TransportError)
 
@@ -54,7 +52,7 @@ class Embedder:
         waiting = list(
             islice(
                 (entry for entries in batch.entries.values() for entry in entries if _text(entry)),
-                _TEXTS_MAX,
+                BATCH_TEXTS_MAX,  # few enough that a task polls between them
             )
         )
         if not waiting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from uuid import uuid4
@@ -16,8 +16,10 @@ from qdrant_client import QdrantClient, models
 from qdrant_client import grpc as qdrant
 from qdrant_client.conversions.conversion import GrpcToRest
 
+from headrace.model.vectors import SparseVector, Vector
 from headrace.server.options import ServeOptions
 from headrace.server.run import serve_in_thread
+from headrace.service.inference import register_model
 
 POINTS = [
     models.PointStruct(
@@ -383,6 +385,52 @@ def test_texts_become_the_same_vectors(fronts: Fronts, fresh: str) -> None:
     assert {point.id.num for point in found.result} == {50, 60}
     body = {"query": {"text": "running dogs", "model": BM25}, "using": "words", "limit": 2}
     assert as_json(found.result) == result_of(fronts, fresh, "query", body)["points"]
+
+
+def test_the_texts_of_a_call_are_embedded_together(fronts: Fronts, fresh: str) -> None:
+    calls = []
+
+    def embed(text: str, options: Mapping[str, Any], as_query: bool) -> Vector:
+        raise AssertionError("one by one")
+
+    def embed_batch(
+        texts: Sequence[str], options: Mapping[str, Any], as_query: bool
+    ) -> list[Vector]:
+        calls.append((list(texts), as_query))
+        one = np.ones(1, dtype=np.uint32)
+        return [SparseVector(one, one.astype(np.float32) * len(text)) for text in texts]
+
+    register_model("test/batch-of-calls", embed, embed_batch)
+    vectors = {
+        number: qdrant.Vectors(
+            vectors=qdrant.NamedVectors(
+                vectors={
+                    "words": qdrant.Vector(
+                        document=qdrant.Document(text=text, model="test/batch-of-calls")
+                    )
+                }
+            )
+        )
+        for number, text in ((70, "ab"), (71, "abc"))
+    }
+    ids = {number: qdrant.PointId(num=number) for number in vectors}
+    fronts.points(
+        "Upsert",
+        qdrant.UpsertPoints(
+            collection_name=fresh,
+            points=[qdrant.PointStruct(id=ids[n], vectors=one) for n, one in vectors.items()],
+        ),
+    )
+    fronts.points(
+        "UpdateVectors",
+        qdrant.UpdatePointVectors(
+            collection_name=fresh,
+            points=[qdrant.PointVectors(id=ids[n], vectors=one) for n, one in vectors.items()],
+        ),
+    )
+    assert calls == [(["ab", "abc"], False)] * 2
+    stored = fronts.rest.retrieve(fresh, [70, 71], with_vectors=True)
+    assert [one.vector["words"].values for one in stored] == [[2.0], [3.0]]  # type: ignore[index, union-attr, call-overload]
 
 
 def test_a_lone_vector_is_changed_without_a_name(fronts: Fronts) -> None:

@@ -14,6 +14,7 @@ from headrace.server.grpc.vectors import (
     read_vector,
     write_vectors_into,
 )
+from headrace.service.inference import Text
 
 
 def assert_equal(read: Vector, expected: Vector) -> None:
@@ -119,7 +120,9 @@ def test_a_lone_vector_has_no_name() -> None:
     message = qdrant.Vectors(vector=qdrant.Vector(data=[1, 2, 3, 4]))
     vectors = read_named_vectors(message)
     assert vectors.keys() == {""}
-    assert_equal(vectors[""], DENSE)
+    vector = vectors[""]
+    assert not isinstance(vector, Text)
+    assert_equal(vector, DENSE)
 
 
 def test_a_sparse_vector_must_have_a_name() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,13 @@ from qdrant_edge import Bm25, Bm25Config
 
 from headrace.model.errors import MalformedInput
 from headrace.model.vectors import Vector
-from headrace.service.inference import BM25_MODEL, embed_bm25, embed_text, register_model
+from headrace.service.inference import (
+    BATCH_TEXTS_MAX,
+    BM25_MODEL,
+    embed_bm25,
+    embed_text,
+    register_model,
+)
 from tests.server.rest.rest_server import Rest
 
 TEXTS = [
@@ -94,6 +100,44 @@ def test_an_operators_function_embeds_for_its_model(rest: Rest, collection: str)
     rest.result("POST", f"{path}/delete", {"points": [2, 3]})
     body = {"query": document("ab", "test/lengths")}
     assert rest.result("POST", f"{path}/query", body)["points"][0]["score"] == 6.0
+
+
+def test_the_texts_of_a_request_are_embedded_together(rest: Rest, collection: str) -> None:
+    calls = []
+
+    def embed(text: str, options: Mapping[str, Any], as_query: bool) -> Vector:
+        raise AssertionError("one by one")
+
+    def embed_batch(
+        texts: Sequence[str], options: Mapping[str, Any], as_query: bool
+    ) -> list[Vector]:
+        calls.append((list(texts), dict(options), as_query))
+        x = options.get("x", 0)
+        return [np.array([len(text), x, 0, 0], dtype=np.float32) for text in texts]
+
+    register_model("test/batch", embed, embed_batch)
+    path = f"/collections/{collection}/points"
+    points: list[Any] = [
+        {"id": n, "vector": document("a" * n, "test/batch")} for n in range(1, BATCH_TEXTS_MAX + 3)
+    ]
+    points += [
+        {"id": 100, "vector": [0, 0, 0, 1]},
+        {"id": 101, "vector": document("ab", "test/Batch", options={"x": 7})},
+    ]
+    rest.result("PUT", path, {"points": points})
+    sizes = [(len(texts), options, as_query) for texts, options, as_query in calls]
+    assert sizes == [(BATCH_TEXTS_MAX, {}, False), (2, {}, False), (1, {"x": 7}, False)]
+    for n in (1, 2, BATCH_TEXTS_MAX + 2):
+        assert rest.result("GET", f"{path}/{n}")["vector"] == [n, 0.0, 0.0, 0.0]
+    assert rest.result("GET", f"{path}/101")["vector"] == [2.0, 7.0, 0.0, 0.0]
+    calls.clear()
+    texts = [document("abc", "test/batch"), document("abcd", "test/batch")]
+    rest.result("PUT", path, {"batch": {"ids": [1, 2], "vectors": texts}})
+    updates = [{"id": n, "vector": one} for n, one in enumerate(texts, 1)]
+    rest.result("PUT", f"{path}/vectors", {"points": updates})
+    operations = [{"upsert": {"points": updates}}, {"update_vectors": {"points": updates}}]
+    rest.result("POST", f"{path}/batch", {"operations": operations})
+    assert calls == [(["abc", "abcd"], {}, False)] * 4
 
 
 @pytest.mark.parametrize(

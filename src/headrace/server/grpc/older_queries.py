@@ -148,7 +148,7 @@ def _read_recommend(message: _Recommend) -> Query:
 
 
 def _read_vectors(messages: Iterable[qdrant.Vector]) -> tuple[Vector, ...]:
-    return tuple(check_finite(read_vector(message, as_query=True)) for message in messages)
+    return tuple(check_finite(read_vector(message)) for message in messages)
 
 
 def _read_example(message: qdrant.VectorExample) -> VectorInput:
@@ -156,7 +156,7 @@ def _read_example(message: qdrant.VectorExample) -> VectorInput:
         case "id":
             return read_point_id(message.id)
         case "vector":
-            return check_finite(read_vector(message.vector, as_query=True))
+            return check_finite(read_vector(message.vector))
         case _:
             raise MalformedInput("No vector example provided")
 

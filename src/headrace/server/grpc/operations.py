@@ -7,7 +7,7 @@ Reading needs no collection; what is built from vectors does. So each reader ret
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qdrant_client import grpc as qdrant
@@ -24,6 +24,7 @@ from headrace.model.operations import (
     DeleteVectors,
     Operation,
     OverwritePayload,
+    PayloadJson,
     PointSelector,
     SetPayload,
     UpdateMode,
@@ -42,6 +43,7 @@ from headrace.server.grpc.rules import (
 )
 from headrace.server.grpc.selections import read_point_selector
 from headrace.server.grpc.vectors import read_named_vectors
+from headrace.service.inference import Text, embed_points
 
 _Batch = qdrant.PointsUpdateOperation
 
@@ -70,7 +72,13 @@ def read_upsert(message: qdrant.UpsertPoints | _Batch.PointStructList) -> Build:
     if message.update_mode not in _UPDATE_MODES:
         raise MalformedInput(f"Unknown update mode: {message.update_mode}")
     mode = _UPDATE_MODES[message.update_mode]
-    points = [_read_point(point) for point in message.points]
+    read = [_read_point(point) for point in message.points]
+    points = [
+        PointStruct(id, vectors, payload)
+        for (id, _, payload), vectors in zip(
+            read, embed_points([vectors for _, vectors, _ in read]), strict=True
+        )
+    ]
     update_filter = _read_update_filter(message)
     return lambda config: build_upsert(points, config, mode, update_filter)
 
@@ -82,7 +90,9 @@ def read_update_vectors(message: qdrant.UpdatePointVectors | _Batch.UpdateVector
     """
     refuse_other_fields(message, "points", "update_filter", "shard_key_selector")
     refuse_shard_keys(message.shard_key_selector, WrongInput)
-    points = [_read_point_vectors(point) for point in message.points]
+    read = [_read_point_vectors(point) for point in message.points]
+    vectors = embed_points([vectors for _, vectors in read])
+    points = [(id, one) for (id, _), one in zip(read, vectors, strict=True)]
     update_filter = _read_update_filter(message)
     return lambda config: build_update_vectors(points, config, update_filter)
 
@@ -192,19 +202,23 @@ def _ready(operation: Operation) -> Build:
     return lambda config: operation
 
 
-def _read_point(message: qdrant.PointStruct) -> PointStruct:
+def _read_point(
+    message: qdrant.PointStruct,
+) -> tuple[PointId, Mapping[str, Vector | Text], PayloadJson]:
     if not message.HasField("id"):
         raise MalformedInput("Empty ID is not allowed")
     if not message.HasField("vectors"):
         raise MalformedInput("Expected some vectors")
-    return PointStruct(
-        id=read_point_id(message.id),
-        vectors=read_named_vectors(message.vectors),
-        payload=read_payload(message.payload) if message.payload else EMPTY_PAYLOAD,
+    return (
+        read_point_id(message.id),
+        read_named_vectors(message.vectors),
+        read_payload(message.payload) if message.payload else EMPTY_PAYLOAD,
     )
 
 
-def _read_point_vectors(message: qdrant.PointVectors) -> tuple[PointId, dict[str, Vector]]:
+def _read_point_vectors(
+    message: qdrant.PointVectors,
+) -> tuple[PointId, Mapping[str, Vector | Text]]:
     if not message.HasField("id"):
         raise MalformedInput("id is expected")
     if not message.HasField("vectors"):

@@ -124,7 +124,7 @@ def _read_input(message: qdrant.VectorInput) -> VectorInput:
         case None:
             raise MalformedInput("VectorInput variant is missing")
         case "document":
-            return check_finite(read_document(message.document, as_query=True))
+            return check_finite(read_document(message.document))
         case kind:
             raise not_supported(f"inference (`{kind}`)")
 

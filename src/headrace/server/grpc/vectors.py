@@ -7,7 +7,7 @@ the newer form, which `qdrant-client` reads since 1.16.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from qdrant_client import grpc as qdrant
@@ -23,39 +23,34 @@ from headrace.model.vectors import (
 from headrace.server.errors import not_supported
 from headrace.server.grpc.payload import read_object
 from headrace.server.grpc.rules import broken_rule
-from headrace.service.inference import embed_text
+from headrace.service.inference import Text, embed_text
 
 
-def read_named_vectors(message: qdrant.Vectors) -> dict[str, Vector]:
-    """The vectors of a point by name; the default vector's name is "".
+def read_named_vectors(message: qdrant.Vectors) -> Mapping[str, Vector | Text]:
+    """The vectors of a point by name, or texts in their place; the default's name is "".
 
     Raises:
-        MalformedInput: there is none, or a sparse vector has no name, or it is a text for
-            a model that is not available.
+        MalformedInput: there is none, or a sparse vector has no name.
         InvalidVector: a multi-vector is empty or ragged.
         InvalidBody: a sparse vector contradicts itself.
         BadRequest: it is an image, or an object of a model's own.
     """
     match message.WhichOneof("vectors_options"):
         case "vector":
-            vector = read_vector(message.vector)
+            vector = _read_stored(message.vector)
             if isinstance(vector, SparseVector):
                 raise MalformedInput("Sparse vector must be named")
             return {DEFAULT_VECTOR_NAME: vector}
         case "vectors":
-            return {name: read_vector(one) for name, one in message.vectors.vectors.items()}
+            return {name: _read_stored(one) for name, one in message.vectors.vectors.items()}
         case _:
             raise MalformedInput("No Vector Provided")
 
 
-def read_vector(message: qdrant.Vector, as_query: bool = False) -> Vector:
-    """One vector, in the newer or the older form.
+def read_vector(message: qdrant.Vector) -> Vector:
+    """One vector, in the newer or the older form; that of a text is to be searched for.
 
-    Args:
-        message: a vector, or what a model is to make one of.
-        as_query: whether it is to be searched for, rather than stored.
-
-    Raises: as `read_named_vectors`.
+    Raises: as `read_named_vectors`, and as `read_document`.
     """
     match message.WhichOneof("vector"):
         case "dense":
@@ -67,22 +62,18 @@ def read_vector(message: qdrant.Vector, as_query: bool = False) -> Vector:
         case None:
             return _read_flat_vector(message)
         case "document":
-            return read_document(message.document, as_query)
+            return read_document(message.document)
         case kind:
             raise not_supported(f"inference (`{kind}`)")
 
 
-def read_document(message: qdrant.Document, as_query: bool) -> Vector:
-    """The vector that a model makes of a text.
-
-    Args:
-        message: the text, and which model.
-        as_query: whether the vector is to be searched for, rather than stored.
+def read_document(message: qdrant.Document) -> Vector:
+    """The vector that a model makes of a text that is searched for.
 
     Raises:
         MalformedInput: the model is not available, or does not take the options.
     """
-    return embed_text(message.text, message.model, read_object(message.options), as_query)
+    return embed_text(message.text, message.model, read_object(message.options), as_query=True)
 
 
 def read_dense(components: Iterable[float]) -> FloatVector:
@@ -139,6 +130,14 @@ def write_vectors_into(vectors: dict[str, Vector], output: qdrant.VectorsOutput)
     output.vectors.SetInParent()
     for name, vector in vectors.items():
         _write_vector_into(vector, output.vectors.vectors[name])
+
+
+def _read_stored(message: qdrant.Vector) -> Vector | Text:
+    """A vector, or the text in its place."""
+    if message.WhichOneof("vector") != "document":
+        return read_vector(message)
+    document = message.document
+    return Text(document.text, document.model, read_object(document.options))
 
 
 def _read_flat_vector(message: qdrant.Vector) -> Vector:

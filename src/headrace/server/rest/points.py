@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import orjson
@@ -23,11 +24,12 @@ from headrace.server.rest.body import U64_MAX, Node, describe
 from headrace.server.rest.filters import optional_filter, read_filter
 from headrace.server.rest.ids import read_point_id, read_point_ids
 from headrace.server.rest.vectors import (
-    read_inference,
     read_list_vector,
     read_point_vectors,
+    read_text,
     read_vector,
 )
+from headrace.service.inference import Text, embed_points
 
 # The member that carries a point's vectors, and its alias.
 _VECTOR = ("vector", "vectors")
@@ -63,6 +65,7 @@ def read_upsert(body: Node) -> Upsert:
 
     Raises:
         FormatError: it is neither.
+        MalformedInput: a model is not available, or does not take what it is told.
     """
     if body.has("batch"):
         points = _read_batch(body.require("batch"))
@@ -72,7 +75,14 @@ def read_upsert(body: Node) -> Upsert:
         raise body.format_error(
             "Invalid PointInsertOperations format: expected `points` or `batch`"
         )
-    return Upsert(points, *read_upsert_options(body))
+    vectors = embed_points([point.vectors for point in points])
+    return Upsert(
+        [
+            PointStruct(point.id, one, point.payload)
+            for point, one in zip(points, vectors, strict=True)
+        ],
+        *read_upsert_options(body),
+    )
 
 
 def read_upsert_options(body: Node) -> tuple[UpdateMode, Filter | None, str | None]:
@@ -94,16 +104,18 @@ def read_vector_updates(body: Node) -> VectorUpdates:
 
     Raises:
         FormatError: it is none.
+        MalformedInput: as `read_upsert`.
     """
     node = body.require("points")
     points = node.elements()
     if not points:
         node.broken("value [] invalid, must be at least 1 characters")
+    ids, vectors = [], []
+    for point in points:
+        ids.append(read_point_id(point.require("id")))
+        vectors.append(_read_new_vectors(point.require(*_VECTOR)))
     return VectorUpdates(
-        [
-            (read_point_id(point.require("id")), _read_new_vectors(point.require(*_VECTOR)))
-            for point in points
-        ],
+        list(zip(ids, embed_points(vectors), strict=True)),
         optional_filter(body, "update_filter"),
         read_shard_key(body),
     )
@@ -192,23 +204,31 @@ def _read_paths(node: Node) -> tuple[str, ...]:
     return tuple(path.payload_path() for path in node.elements())
 
 
-def _read_point(node: Node) -> PointStruct:
+class _Point(NamedTuple):
+    """A point whose texts are not embedded yet."""
+
+    id: PointId
+    vectors: Mapping[str, Vector | Text]
+    payload: PayloadJson
+
+
+def _read_point(node: Node) -> _Point:
     payload = node.get("payload")
-    return PointStruct(
+    return _Point(
         id=read_point_id(node.require("id")),
         vectors=read_point_vectors(node.require(*_VECTOR)),
         payload=EMPTY_PAYLOAD if payload is None else read_payload(payload),
     )
 
 
-def _read_new_vectors(node: Node) -> dict[str, Vector]:
+def _read_new_vectors(node: Node) -> Mapping[str, Vector | Text]:
     if isinstance(node.value, (dict, list)) and not node.value:
         node.broken("must specify vectors to update for point")
         return {}
     return read_point_vectors(node)
 
 
-def _read_batch(node: Node) -> list[PointStruct]:
+def _read_batch(node: Node) -> list[_Point]:
     """Points by column; columns of different lengths break a rule."""
     ids = read_point_ids(node.require("ids"))
     vectors = _read_vector_columns(node.require("vectors"), len(ids))
@@ -222,12 +242,12 @@ def _read_batch(node: Node) -> list[PointStruct]:
             node.broken(f"number of ids and payloads must be equal ({len(ids)} != {len(column)})")
             return []
     return [
-        PointStruct(point_id, point_vectors, payload)
+        _Point(point_id, point_vectors, payload)
         for point_id, point_vectors, payload in zip(ids, vectors, column, strict=False)
     ]
 
 
-def _read_vector_columns(node: Node, count: int) -> list[dict[str, Vector]]:
+def _read_vector_columns(node: Node, count: int) -> list[Mapping[str, Vector | Text]]:
     if isinstance(node.value, list):
         columns = {DEFAULT_VECTOR_NAME: [_read_unnamed(one) for one in node.elements()]}
     else:
@@ -244,10 +264,10 @@ def _read_vector_columns(node: Node, count: int) -> list[dict[str, Vector]]:
     return [{name: column[row] for name, column in columns.items()} for row in range(count)]
 
 
-def _read_unnamed(node: Node) -> Vector:
+def _read_unnamed(node: Node) -> Vector | Text:
     """A vector of a column without a name: a list, or what is to be embedded."""
-    embedded = read_inference(node) if isinstance(node.value, dict) else None
-    if embedded is not None:
-        return embedded
+    text = read_text(node) if isinstance(node.value, dict) else None
+    if text is not None:
+        return text
     node.elements()
     return read_list_vector(node)

@@ -34,7 +34,8 @@ from headrace.server.rest.body import I64_MAX, I64_MIN, Node
 from headrace.server.rest.filters import read_datetime
 from headrace.server.rest.formulas import read_formula
 from headrace.server.rest.ids import read_point_id
-from headrace.server.rest.vectors import read_inference, read_list_vector, read_sparse_vector
+from headrace.server.rest.vectors import read_list_vector, read_sparse_vector, read_text
+from headrace.service.inference import embed_text
 
 # Qdrant's bound on the candidates of MMR, which compares each with each.
 _MMR_CANDIDATES_MAX = 16_384
@@ -101,9 +102,9 @@ def read_vector_input(node: Node) -> Vector:
     if isinstance(node.value, list):
         return _finite(read_list_vector(node))
     node.members()
-    embedded = read_inference(node, as_query=True)
-    if embedded is not None:
-        return _finite(embedded)
+    text = read_text(node)
+    if text is not None:
+        return _finite(embed_text(text.text, text.model, text.options, as_query=True))
     if not (node.has("indices") or node.has("values")):
         raise node.format_error("data did not match any variant of untagged enum QueryInterface")
     return _finite(read_sparse_vector(node))

@@ -6,6 +6,7 @@ take the fast way of `simd_points` first, and come here when that finds anything
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,40 +15,40 @@ from numpy.typing import NDArray
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, FloatVector, SparseVector, Vector
 from headrace.server.errors import not_supported
 from headrace.server.rest.body import U32_MAX, Node
-from headrace.service.inference import embed_text
+from headrace.service.inference import Text
 
 # What would have to be embedded, and is not text.
 _UNSUPPORTED_INFERENCE_MEMBERS = ("image", "object")
 
 
-def read_point_vectors(node: Node) -> dict[str, Vector]:
-    """The vectors of a point: one without a name, or a map by name.
+def read_point_vectors(node: Node) -> Mapping[str, Vector | Text]:
+    """The vectors of a point, or texts in their place: one without a name, or a map by name.
 
     Raises:
         FormatError: it is neither.
-        MalformedInput, BadRequest: as `read_inference`.
+        BadRequest: as `read_text`.
     """
     if isinstance(node.value, list):
         return {DEFAULT_VECTOR_NAME: read_list_vector(node)}
     node.members()
-    embedded = read_inference(node)
-    if embedded is not None:
-        return {DEFAULT_VECTOR_NAME: embedded}
+    text = read_text(node)
+    if text is not None:
+        return {DEFAULT_VECTOR_NAME: text}
     return {name: read_vector(vector) for name, vector in node.entries()}
 
 
-def read_vector(node: Node) -> Vector:
-    """One vector: dense, multi or sparse.
+def read_vector(node: Node) -> Vector | Text:
+    """One vector: dense, multi or sparse; or a text in its place.
 
     Raises:
         FormatError: it is none.
-        MalformedInput, BadRequest: as `read_inference`.
+        BadRequest: as `read_text`.
     """
     if isinstance(node.value, list):
         return read_list_vector(node)
     node.members()
-    embedded = read_inference(node)
-    return read_sparse_vector(node) if embedded is None else embedded
+    text = read_text(node)
+    return read_sparse_vector(node) if text is None else text
 
 
 def read_list_vector(node: Node) -> Vector:
@@ -88,16 +89,11 @@ def read_floats(node: Node) -> FloatVector:
     return _as_array(_checked(node, (int, float), "f32"), np.float32)
 
 
-def read_inference(node: Node, as_query: bool = False) -> Vector | None:
-    """The vector of an object that is to be embedded by a model; None if it is no such object.
-
-    Args:
-        node: an object.
-        as_query: whether the vector is to be searched for, rather than stored.
+def read_text(node: Node) -> Text | None:
+    """The text of an object that is to be embedded by a model; None if it is no such object.
 
     Raises:
         FormatError: it is one, and a member has the wrong type.
-        MalformedInput: the model is not available.
         BadRequest: it is an image, or an object of a model's own.
     """
     for member in _UNSUPPORTED_INFERENCE_MEMBERS:
@@ -106,11 +102,10 @@ def read_inference(node: Node, as_query: bool = False) -> Vector | None:
     if not isinstance(node.value.get("text"), str):
         return None
     options = node.get("options")
-    return embed_text(
+    return Text(
         node.require("text").text(),
         node.require("model").text(),
-        None if options is None else options.members(),
-        as_query,
+        {} if options is None else options.members(),
     )
 
 
