@@ -12,8 +12,14 @@ from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 from qdrant_client import grpc as qdrant
 
 from headrace.model.errors import (
@@ -325,6 +331,35 @@ def test_reflection_tells_the_services_and_their_messages(front: Grpc) -> None:
     names = {service.name for service in listed.list_services_response.service}
     assert {"qdrant.Points", "qdrant.Collections", "qdrant.Qdrant", "grpc.health.v1.Health"} < names
     assert described.file_descriptor_response.file_descriptor_proto
+
+
+def test_a_client_without_stubs_learns_all_that_it_calls(front: Grpc, collection: str) -> None:
+    """As grpcurl does: services, methods and messages come from reflection alone."""
+    pool = DescriptorPool(ProtoReflectionDescriptorDatabase(front.channel))
+
+    def call(name: str, request: dict[str, Any]) -> dict[str, Any]:
+        service, _, method = name.rpartition("/")
+        described = pool.FindServiceByName(service).FindMethodByName(method)
+        sent = ParseDict(request, GetMessageClass(described.input_type)())
+        unary: Any = front.channel.unary_unary(
+            f"/{name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(described.output_type).FromString,
+        )
+        return MessageToDict(unary(sent), preserving_proto_field_name=True)
+
+    of_collection = {"collection_name": collection}
+    vector = {"vector": {"dense": {"data": [1.0, 2.0, 3.0, 4.0]}}}
+    point = {"id": {"num": 7}, "vectors": vector, "payload": {"city": {"string_value": "Bonn"}}}
+    written = call("qdrant.Points/Upsert", {**of_collection, "points": [point], "wait": True})
+    assert written["result"]["status"] == "Completed"
+    query = {"nearest": {"dense": {"data": [1.0, 0.0, 0.0, 0.0]}}}
+    asked = {**of_collection, "query": query, "with_payload": {"enable": True}}
+    [found] = call("qdrant.Points/Query", asked)["result"]
+    assert found["id"] == {"num": "7"}
+    assert found["score"] == 1.0
+    assert found["payload"] == {"city": {"string_value": "Bonn"}}
+    assert call("qdrant.Collections/CollectionExists", of_collection)["result"] == {"exists": True}
 
 
 def test_an_entry_of_a_batch_is_about_the_collection_of_the_batch(

@@ -33,6 +33,11 @@ from headrace.service.service import Service
 # 10,000 points of 1,536 floats; clients send far smaller batches.
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 
+# Clients ask every ten seconds or more whether an idle connection is alive; Qdrant's front
+# lets them. The library's own front ends a connection that asks more than once in five
+# minutes, or in two hours without a call. Who asks ten times a second wants something else.
+PING_INTERVAL_MS_MIN = 100
+
 # Writers spend most of their time waiting for a sync that they share: the more wait, the
 # more share one.
 THREADS_MAX = 32
@@ -56,6 +61,8 @@ async def create_grpc_server(service: Service, node: Node | None = None) -> grpc
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", PING_INTERVAL_MS_MIN),
         )
     )
     executor = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="headrace-grpc")
