@@ -36,6 +36,12 @@ _FITTED_NAMES: dict[str, Any] = {
     "timeout": {"type": "integer", "minimum": 1, "maximum": 60},
     "model": {"type": "string", "enum": ["qdrant/bm25"]},
 }
+# The same for operations that make what the others find.
+_FITTED_NAMES_OF: dict[tuple[str, str], dict[str, Any]] = {
+    ("PUT", "/collections/{collection_name}/vectors/{vector_name}"): {
+        "vector_name": {"type": "string", "enum": ["new", "newer"]},
+    },
+}
 _DENSE = {
     "type": "array",
     "items": {"type": "number", "minimum": -100, "maximum": 100},
@@ -85,7 +91,8 @@ def operation_document(method: str, path: str, *, is_fitted: bool) -> dict[str, 
             generated requests find something.
     """
     whole = _whole()
-    cut = _Cut(whole["components"]["schemas"], is_fitted)
+    names = _FITTED_NAMES | _FITTED_NAMES_OF.get((method, path), {})
+    cut = _Cut(whole["components"]["schemas"], names if is_fitted else None)
     operation = whole["paths"][path][method.lower()]
     described = {"responses"}
     request = {name: value for name, value in operation.items() if name not in described}
@@ -116,9 +123,10 @@ _NOWHERE = _Place()
 
 
 class _Cut:
-    def __init__(self, schemas: dict[str, Any], is_fitted: bool) -> None:
+    def __init__(self, schemas: dict[str, Any], fitted_names: dict[str, Any] | None) -> None:
         self._schemas = schemas
-        self._is_fitted = is_fitted
+        self._is_fitted = fitted_names is not None
+        self._names = fitted_names or {}
         self.components: dict[str, Any] = {}
         self._unreachable: set[str] = set()
 
@@ -194,21 +202,20 @@ class _Cut:
         for name, value in properties.items():
             if self._is_fitted and name in _UNFITTED_NAMES - required:
                 continue
-            if self._is_fitted and name in _FITTED_NAMES:
-                bounded[name] = _FITTED_NAMES[name]
+            if name in self._names:
+                bounded[name] = self._names[name]
                 continue
             if self._is_fitted and name == "vector" and value.get("items") == {"type": "string"}:
-                bounded[name] = {**value, "items": _FITTED_NAMES["vector_name"], "minItems": 1}
+                bounded[name] = {**value, "items": self._names["vector_name"], "minItems": 1}
                 continue
             schema = self.bounded(value, place)
             if schema is not None:
                 bounded[name] = schema
         return bounded
 
-    @staticmethod
-    def _fit_parameter_into(parameter: dict[str, Any]) -> None:
-        if parameter["name"] in _FITTED_NAMES:
-            parameter["schema"] = _FITTED_NAMES[parameter["name"]]
+    def _fit_parameter_into(self, parameter: dict[str, Any]) -> None:
+        if parameter["name"] in self._names:
+            parameter["schema"] = self._names[parameter["name"]]
         elif parameter["name"] == "id":
             parameter["schema"] = _FITTED_COMPONENTS["ExtendedPointId"]
 

@@ -1,4 +1,4 @@
-"""Every member of every JSON body is read, refused by name, or documented as not looked at.
+"""Every member of every JSON body is read, or refused by name.
 
 A member is read if a body with a good value is taken, and refused once the value is wrong.
 """
@@ -44,7 +44,6 @@ from headrace.server.rest.writes import (
     parse_upsert,
 )
 from tests.contract.body_members import Operation, members, operations_with_body
-from tests.test_docs import code_spans, table
 
 COLLECTION = "/collections/{collection_name}"
 POINTS = f"{COLLECTION}/points"
@@ -112,7 +111,7 @@ def test_every_operation_with_a_body_is_tried_or_refused_whole() -> None:
 
 
 @pytest.mark.parametrize("operation", PARSERS, ids=" ".join)
-def test_every_member_of_a_body_is_read_or_documented_as_not_looked_at(
+def test_every_member_of_a_body_is_read_or_refused_by_name(
     operation: Operation,
 ) -> None:
     parse = PARSERS[operation]
@@ -127,7 +126,7 @@ def test_every_member_of_a_body_is_read_or_documented_as_not_looked_at(
             assert said in refused.message
         elif all(refusal(parse, member.body(wrong)) is None for wrong in WRONG_VALUES):
             unread.add(name)
-    assert unread == documented_as_unread(operation)
+    assert unread == set()
 
 
 def test_what_is_documented_as_refused_is_refused_somewhere() -> None:
@@ -147,12 +146,3 @@ def refusal(parse: Parse, body: Any) -> HeadraceError | None:
     except HeadraceError as error:
         return error
     return None
-
-
-def documented_as_unread(operation: Operation) -> set[str]:
-    return {
-        name
-        for row in table("docs/compatibility.md", "member of a body")
-        for name in code_spans(row["member of a body"])
-        if " ".join(operation) in code_spans(row["where"])
-    }

@@ -33,7 +33,6 @@ REFUSED = {
     ("POST", "/collections/{collection_name}/cluster"),
     ("PUT", "/collections/{collection_name}/shards"),
     ("POST", "/collections/{collection_name}/shards/delete"),
-    ("PUT", "/collections/{collection_name}/vectors/{vector_name}"),
 }
 # Where success takes what no document can describe: a file, or the name of one.
 NAMED_BY_FILES = ("/snapshots/", "/recover", "/upload")

@@ -95,6 +95,7 @@ class _NodeCollector(Collector):
             [({"id": self._shown(name)}, count) for name, count in counts.items()],
         )
         yield from self._vectors(list(counts))
+        yield from self._snapshots(list(counts))
         yield from (
             _gauge(name, what, [({}, value)])
             # A collection is one shard of one replica, which answers while its process does.
@@ -109,6 +110,25 @@ class _NodeCollector(Collector):
             "writes that were acknowledged and are not visible",
             [({"id": self._shown(name)}, 0) for name in counts],
         )
+
+    def _snapshots(self, names: Iterable[str]) -> Iterator[Metric]:
+        found = [
+            ({"id": self._shown(name)}, self._service.snapshots.counts(name)) for name in names
+        ]
+        yield _gauge(
+            "snapshot_creation_running",
+            "snapshots that are being made",
+            [(labels, counts.creating) for labels, counts in found],
+        )
+        yield _gauge(
+            "snapshot_recovery_running",
+            "snapshots that are being restored",
+            [(labels, counts.recovering) for labels, counts in found],
+        )
+        created = CounterMetricFamily("snapshot_created", "snapshots made since the start")
+        for labels, counts in found:
+            created.add_sample("snapshot_created_total", labels, counts.created)
+        yield created
 
     def _vectors(self, names: Iterable[str]) -> Iterator[Metric]:
         vectors, excluded, running = [], [], []

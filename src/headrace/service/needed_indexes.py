@@ -183,6 +183,8 @@ def _kinds_for_match(condition: FieldCondition) -> tuple[IndexKind, ...]:
             return (_BOOL,)
         case MatchValue(value=value):
             return _kinds_for_values((value,))
+        case MatchAny(values=()):
+            return ()  # nothing matches, whatever is stored
         case MatchAny(values=values) | MatchExcept(values=values):
             return _kinds_for_values(values)
         case _:
@@ -190,8 +192,7 @@ def _kinds_for_match(condition: FieldCondition) -> tuple[IndexKind, ...]:
 
 
 def _kinds_for_values(values: Sequence[str | int]) -> tuple[IndexKind, ...]:
-    if not values:
-        return ()  # whatever is stored, the answer is known
+    # An empty list is one of strings that are UUIDs, as in Qdrant.
     if not all(isinstance(value, str) for value in values):
         return (_INTEGER_LOOKUP,)
     if all(parse_uuid(str(value)) is not None for value in values):

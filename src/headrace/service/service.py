@@ -129,6 +129,7 @@ class Service:
         An alias is not resolved.
         """
         self._gate.forget(name)
+        self.snapshots.forget_counts(name)
         return self._engine.delete_collection(name)
 
     def change_collection(self, name: str, change: CollectionChange) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from headrace.engine.engine import Engine
@@ -15,6 +19,20 @@ from headrace.model.snapshots import SnapshotDescription, SnapshotUrls
 from headrace.service.snapshot_downloads import download_snapshot, shown_url
 
 _CHUNK_BYTES = 4 * 2**20
+
+
+class SnapshotCounts(NamedTuple):
+    """What is done with snapshots of a collection, full ones included.
+
+    Attributes:
+        creating: how many are being made now, or wait for another.
+        recovering: how many it is being restored from, or waits to be.
+        created: how many were made since the store was opened.
+    """
+
+    creating: int
+    recovering: int
+    created: int
 
 
 class Snapshots:
@@ -30,6 +48,21 @@ class Snapshots:
         self._engine = engine
         self._urls = urls
         self._forget = forget
+        self._counting = threading.Lock()
+        self._creating: Counter[str] = Counter()
+        self._recovering: Counter[str] = Counter()
+        self._created: Counter[str] = Counter()
+
+    def counts(self, collection_name: str) -> SnapshotCounts:
+        """What is done with snapshots of a collection."""
+        with self._counting:
+            counters = (self._creating, self._recovering, self._created)
+            return SnapshotCounts(*(counter[collection_name] for counter in counters))
+
+    def forget_counts(self, collection_name: str) -> None:
+        """Count those of a collection of this name from 0 again."""
+        with self._counting:
+            self._created.pop(collection_name, None)
 
     def descriptions(self, collection_name: str) -> list[SnapshotDescription]:
         """The snapshots of a collection, oldest first.
@@ -46,7 +79,11 @@ class Snapshots:
             NotFound: no such collection.
             NoSpace, StorageFailed, CorruptFile: nothing was stored.
         """
-        return self._engine.create_snapshot(collection_name)
+        name = self._true_name(collection_name)
+        with self._counted(self._creating, [name]):
+            made = self._engine.create_snapshot(name)
+            self._add(self._created, [name], 1)
+        return made
 
     def path(self, collection_name: str, name: str) -> Path:
         """The file of a snapshot, which does not change as long as it is there.
@@ -75,7 +112,11 @@ class Snapshots:
         Raises:
             NoSpace, StorageFailed, CorruptFile: nothing was stored.
         """
-        return self._engine.create_full_snapshot()
+        names = self._engine.collection_names()
+        with self._counted(self._creating, names):
+            made = self._engine.create_full_snapshot()
+            self._add(self._created, names, 1)
+        return made
 
     def full_path(self, name: str) -> Path:
         """The file of a full snapshot.
@@ -112,11 +153,14 @@ class Snapshots:
                 nothing was changed.
             NoSpace, StorageFailed: nothing was changed.
         """
-        if checksum is not None:
-            found = _sha256(path)
-            if not hmac.compare_digest(found, checksum.lower()):
-                raise WrongInput(f"Snapshot checksum mismatch: expected {checksum}, got {found}")
-        self._engine.restore_collection(collection_name, path)
+        with self._counted(self._recovering, [collection_name]):
+            if checksum is not None:
+                found = _sha256(path)
+                if not hmac.compare_digest(found, checksum.lower()):
+                    raise WrongInput(
+                        f"Snapshot checksum mismatch: expected {checksum}, got {found}"
+                    )
+            self._engine.restore_collection(collection_name, path)
         self._forget(collection_name)
 
     def recover(
@@ -169,6 +213,22 @@ class Snapshots:
         if not found.is_file():
             raise NotFound(f"Snapshot file {path} does not exist")
         return found
+
+    @contextmanager
+    def _counted(self, counter: Counter[str], names: Sequence[str]) -> Iterator[None]:
+        """Count collections for the time that it takes."""
+        self._add(counter, names, 1)
+        try:
+            yield
+        finally:
+            self._add(counter, names, -1)
+
+    def _add(self, counter: Counter[str], names: Sequence[str], number: int) -> None:
+        with self._counting:
+            counter.update(dict.fromkeys(names, number))
+            for name in names:
+                if not counter[name]:
+                    del counter[name]
 
     def _true_name(self, collection_name: str) -> str:
         return self._engine.collection(collection_name).name

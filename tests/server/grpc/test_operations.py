@@ -10,7 +10,7 @@ import pytest
 from qdrant_client import grpc as qdrant
 
 from headrace.model.collection_config import CollectionConfig, VectorParams
-from headrace.model.errors import BadRequest, HeadraceError, InvalidBody, MalformedInput, WrongInput
+from headrace.model.errors import HeadraceError, InvalidBody, MalformedInput, WrongInput
 from headrace.model.filters import Filter, HasId
 from headrace.model.operations import (
     ClearPayload,
@@ -109,6 +109,11 @@ def test_an_update_of_vectors_carries_points() -> None:
         (
             operations.read_overwrite_payload,
             qdrant.SetPayloadPoints(points_selector=ONE_AND_UUID, payload=PAYLOAD),
+            OverwritePayload(SELECTED, b'{"a":1}'),
+        ),
+        (
+            operations.read_overwrite_payload,
+            qdrant.SetPayloadPoints(points_selector=ONE_AND_UUID, payload=PAYLOAD, key="b.c"),
             OverwritePayload(SELECTED, b'{"a":1}'),
         ),
         (
@@ -231,9 +236,9 @@ SHARD = qdrant.ShardKeySelector(shard_keys=[qdrant.ShardKey(keyword="k")])
         ),
         (
             operations.read_overwrite_payload,
-            qdrant.SetPayloadPoints(points_selector=ONE_AND_UUID, key="a"),
-            BadRequest,
-            "`key` is not supported",
+            qdrant.SetPayloadPoints(points_selector=ONE_AND_UUID, key="a..b"),
+            MalformedInput,
+            "Invalid json path: 'a..b'",
         ),
         (
             operations.read_delete_points,

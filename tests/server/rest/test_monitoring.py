@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -49,6 +50,41 @@ def test_metrics_have_qdrants_names_and_count_requests(rest: Rest, collection: s
     named = of_count | labels(collection=collection)
     assert samples(rest, "?per_collection=true")["rest_responses_total", named] == 3
     assert collection not in rest.call("GET", "/metrics?per_collection=true&anonymize=true").text
+
+
+SNAPSHOT_METRICS = (
+    "snapshot_creation_running",
+    "snapshot_recovery_running",
+    "snapshot_created_total",
+)
+
+
+def test_metrics_count_the_snapshots_of_a_collection(rest: Rest, collection: str) -> None:
+    def counted() -> list[float]:
+        found = samples(rest)
+        return [found[name, labels(id=collection)] for name in SNAPSHOT_METRICS]
+
+    assert counted() == [0, 0, 0]
+    path = f"/collections/{collection}/snapshots"
+    made = rest.result("POST", path)
+    assert counted() == [0, 0, 1]
+    full = rest.result("POST", "/snapshots")
+    assert counted() == [0, 0, 2]
+    rest.result("DELETE", f"/snapshots/{full['name']}")
+    # What waits for another snapshot is under way.
+    location = {"location": rest.service.snapshots.path(collection, made["name"]).as_uri()}
+    with ThreadPoolExecutor() as threads:
+        with rest.service._engine._snapshotting:
+            under_way = [
+                threads.submit(rest.result, "PUT", f"{path}/recover", location),
+                threads.submit(rest.result, "POST", path),
+            ]
+            deadline = time.monotonic() + 30
+            while counted() != [1, 1, 2] and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert counted() == [1, 1, 2]
+        assert all(one.result() for one in under_way)
+    assert counted() == [0, 0, 3]
 
 
 def test_requests_of_collections_that_are_not_there_add_no_names(rest: Rest) -> None:

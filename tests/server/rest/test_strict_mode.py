@@ -159,6 +159,8 @@ def test_a_request_beyond_a_limit_is_refused_with_help(
         ({"match": {"text": "a"}}, "keyword", "text"),
         ({"match": {"value": True}}, "keyword", "bool"),
         ({"match": {"except": ["a"]}}, "integer", "keyword"),
+        ({"match": {"except": []}}, None, "keyword"),
+        ({"match": {"except": []}}, "integer", "uuid"),
         ({"geo_radius": {"center": {"lon": 0, "lat": 0}, "radius": 1}}, "float", "geo"),
         ({"match": {"value": "6f3c7d8e-0f3b-4e0d-9f0a-3f3c7d8e0f3b"}}, "text", "uuid"),
         ({"is_empty": True}, None, "float"),
@@ -178,7 +180,7 @@ def test_an_index_counts_only_if_it_serves_the_condition(
     assert rest.result("POST", count, body) == {"count": 0}
 
 
-def test_a_list_without_values_needs_no_index(rest: Rest, collection: str) -> None:
+def test_any_of_no_values_needs_no_index(rest: Rest, collection: str) -> None:
     strict(rest, collection, unindexed_filtering_retrieve=False)
     body = {"filter": {"must": [{"key": "f", "match": {"any": []}}]}}
     assert rest.result("POST", f"/collections/{collection}/points/count", body) == {"count": 0}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from qdrant_client import grpc as qdrant
 
 from headrace.model.aliases import AliasAction
+from headrace.server.grpc.rules import read_as_json
 from headrace.server.rest.aliases import parse_alias_actions
 
 
@@ -18,7 +18,8 @@ def read_alias_actions(message: qdrant.ChangeAliases) -> list[AliasAction]:
         MalformedInput: an action is none.
         InvalidBody: a name in it is none that can stand in a path.
     """
-    return parse_alias_actions(orjson.dumps({"actions": [*map(_action_json, message.actions)]}))
+    body = {"actions": [*map(_action_json, message.actions)]}
+    return read_as_json(parse_alias_actions, body)
 
 
 def _action_json(message: qdrant.AliasOperations) -> dict[str, Any]:

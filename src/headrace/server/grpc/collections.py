@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-import orjson
 from qdrant_client import grpc as qdrant
 
 from headrace.model.collection_changes import CollectionChange
@@ -16,6 +15,7 @@ from headrace.server.errors import not_supported
 from headrace.server.grpc.config_json import config_json, write_config_into
 from headrace.server.grpc.payload import write_object_into
 from headrace.server.grpc.payload_indexes import payload_index_message
+from headrace.server.grpc.rules import read_as_json
 from headrace.server.rest.collection_changes import parse_update_collection
 from headrace.server.rest.collection_info import collection_info_answer
 from headrace.server.rest.collections import parse_create_collection
@@ -23,6 +23,7 @@ from headrace.service.service import CollectionInfo
 
 # Fields with other names than REST's members, and those that are no part of the body.
 _RENAMED = {"vectors_config": "vectors", "sparse_vectors_config": "sparse_vectors"}
+_FIELD_NAMES = {member: field for field, member in _RENAMED.items()}
 _NOT_CONFIG = frozenset({"collection_name", "timeout"})
 
 
@@ -30,12 +31,12 @@ def read_collection_config(message: qdrant.CreateCollection) -> CollectionConfig
     """The configuration of a new collection.
 
     Raises:
-        MalformedInput, InvalidBody: a value in it is wrong; the text names it as REST does.
+        MalformedInput, InvalidBody: a value in it is wrong.
         WrongInput: two vectors have one name.
         BadRequest: something is not supported.
     """
     sent = _sent_json(message)
-    config = parse_create_collection(orjson.dumps(sent))
+    config = read_as_json(parse_create_collection, sent, _FIELD_NAMES)
     _refuse_unread(sent, config)
     return config
 
@@ -48,7 +49,7 @@ def read_collection_change(message: qdrant.UpdateCollection) -> CollectionChange
     sent = _sent_json(message)
     if message.vectors_config.WhichOneof("config") == "params":
         sent["vectors"] = {DEFAULT_VECTOR_NAME: sent["vectors"]}
-    change = parse_update_collection(orjson.dumps(sent))
+    change = read_as_json(parse_update_collection, sent, _FIELD_NAMES)
     _refuse_unread(sent, change)
     return change
 

@@ -145,11 +145,13 @@ def read_set_payload(message: qdrant.SetPayloadPoints | _Batch.SetPayload) -> Bu
 
 
 def read_overwrite_payload(message: qdrant.SetPayloadPoints | _Batch.OverwritePayload) -> Build:
-    """Replace payloads whole; a `key`, which Qdrant leaves out in silence, is refused.
+    """Replace payloads whole, whatever path `key` is: as in Qdrant.
 
     Raises: as `read_upsert`.
     """
-    refuse_other_fields(message, "payload", "points_selector", "shard_key_selector")
+    refuse_other_fields(message, "payload", "points_selector", "key", "shard_key_selector")
+    if message.HasField("key"):
+        canonical_path(message.key)
     return _ready(OverwritePayload(_read_selector(message), read_payload(message.payload)))
 
 

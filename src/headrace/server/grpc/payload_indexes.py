@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from qdrant_client import grpc as qdrant
 
 from headrace.model.errors import MalformedInput
 from headrace.model.operations import CreatePayloadIndex
 from headrace.server.errors import not_supported
 from headrace.server.grpc.config_json import config_json, write_config_into
-from headrace.server.grpc.rules import broken_rule, refuse_other_fields
+from headrace.server.grpc.rules import broken_rule, read_as_json, refuse_other_fields
 from headrace.server.rest.payload_indexes import parse_create_index
 from headrace.service.service import PayloadIndexInfo
 
@@ -23,7 +22,7 @@ def read_create_index(message: qdrant.CreateFieldIndexCollection) -> CreatePaylo
     """A new payload index.
 
     Raises:
-        MalformedInput, InvalidBody: a value in it is wrong; the text names it as REST does.
+        MalformedInput, InvalidBody: a value in it is wrong.
         BadRequest: something is not supported.
     """
     refuse_other_fields(message, "field_name", "field_type", "field_index_params")
@@ -40,8 +39,10 @@ def read_create_index(message: qdrant.CreateFieldIndexCollection) -> CreatePaylo
                 f"field_type ({data_type}) and field_index_params ({form}) do not match"
             )
         schema = {"type": data_type, **_options_json(message.field_index_params)}
-    operation = parse_create_index(
-        orjson.dumps({"field_name": message.field_name, "field_schema": schema})
+    operation = read_as_json(
+        parse_create_index,
+        {"field_name": message.field_name, "field_schema": schema},
+        {"field_schema": f"field_index_params.{form}"},
     )
     if form is not None:
         _refuse_unread(schema, operation.schema.params or {})

@@ -9,18 +9,24 @@ refused until it is handled, not left out in silence.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+import orjson
 from google.protobuf.message import Message
 from qdrant_client import grpc as qdrant
 
-from headrace.model.errors import HeadraceError, InvalidBody
+from headrace.model.errors import HeadraceError, InvalidBody, MalformedInput
 from headrace.model.payload_path import parse_payload_path
 from headrace.server.errors import not_supported
+from headrace.server.rest.body import FormatError
 from headrace.server.rest.parameters import COLLECTION_NAME_CHARS_MAX
 
 _FORBIDDEN_IN_NEW_NAMES = '<>:"/\\|?*\0\x1f'
 _FORBIDDEN_IN_NAMES = "/\0"
+
+_T = TypeVar("_T")
 
 # What any request may carry. One node satisfies every consistency and ordering that can
 # be asked for; the timeout is kept where calls are answered.
@@ -91,6 +97,31 @@ def broken_rule(path: str, text: str) -> InvalidBody:
     return InvalidBody(f"Validation error in body: [{path}: {text}]")
 
 
+def read_as_json(
+    parse: Callable[[bytes], _T], value: Any, names: Mapping[str, str] | None = None
+) -> _T:
+    """What REST's reader makes of JSON that says the same as a message.
+
+    Args:
+        parse: REST's reader.
+        value: what it reads.
+        names: what members of the body are called in the message, where that differs.
+
+    Raises:
+        MalformedInput, InvalidBody: as `parse`, in words about a message.
+        HeadraceError: whatever else `parse` raises.
+    """
+    try:
+        return parse(orjson.dumps(value))
+    except FormatError as error:
+        where = f"{_renamed(error.path, names)}: " if error.path else ""
+        raise MalformedInput(where + error.reason) from None
+    except InvalidBody as error:
+        paths = error.message.removeprefix("Validation error in JSON body: [")
+        renamed = "; ".join(_renamed(one, names) for one in paths.split("; "))
+        raise InvalidBody(f"Validation error in body: [{renamed}") from None
+
+
 def check_at_least(path: str, value: float, minimum: float) -> None:
     """Refuse a number below a bound, or one that is not a number.
 
@@ -128,6 +159,13 @@ def canonical_path(text: str) -> str:
         MalformedInput: it is none.
     """
     return str(parse_payload_path(text))
+
+
+def _renamed(path: str, names: Mapping[str, str] | None) -> str:
+    for member, field in (names or {}).items():
+        if re.match(rf"{member}\b", path):
+            return field + path.removeprefix(member)
+    return path
 
 
 def _check_name(name: str, forbidden: str) -> str:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import orjson
+from functools import partial
+
 from qdrant_client import grpc as qdrant
 
 from headrace.model.errors import MalformedInput
 from headrace.model.operations import CreateVectorName, DropVectorName
 from headrace.server.grpc.config_json import config_json
 from headrace.server.grpc.operations import Build
-from headrace.server.grpc.rules import broken_rule, refuse_other_fields
+from headrace.server.grpc.rules import broken_rule, read_as_json, refuse_other_fields
 from headrace.server.rest.collection_changes import parse_create_vector_name
 from headrace.server.rest.collections import vector_name_problems
+
+_FIELD_NAMES = {"dense": "dense_config", "sparse": "sparse_config"}
 
 
 def read_create_vector_name(message: qdrant.CreateVectorNameRequest) -> Build:
@@ -32,7 +35,9 @@ def read_create_vector_name(message: qdrant.CreateVectorNameRequest) -> Build:
             body = {"sparse": config_json(message.sparse_config)}
         case _:
             raise MalformedInput("Vector config is missing")
-    operation: CreateVectorName = parse_create_vector_name(name, orjson.dumps(body))
+    operation: CreateVectorName = read_as_json(
+        partial(parse_create_vector_name, name), body, _FIELD_NAMES
+    )
     return lambda config: operation
 
 

@@ -152,6 +152,10 @@ def _read_set_payload(body: Node) -> Build:
 
 
 def _read_overwrite_payload(body: Node) -> Build:
+    """The payload is replaced whole, whatever path `key` is: as in Qdrant."""
+    key = body.get("key")
+    if key is not None:
+        key.payload_path()
     payload = read_payload(body.require("payload"))
     return _ready(body, OverwritePayload(read_selector(body), payload))
 
