@@ -506,6 +506,14 @@ class Service:
         self._gate.check_queries(collection, queries)
         return [self._query(collection, query) for query in queries]
 
+    def payload_bytes_max(self, collection_name: str) -> int:
+        """No payload of a collection is larger, in bytes; one that was may be gone.
+
+        Raises:
+            NotFound: no such collection.
+        """
+        return self._collection(collection_name).payload_bytes_max
+
     def is_short(self, collection_name: str, query: Query) -> bool:
         """Whether a query certainly takes a millisecond or so at the most.
 

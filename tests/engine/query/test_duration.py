@@ -7,14 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 
 from headrace.engine.query import duration
 from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.errors import UnknownVectorName
 from headrace.model.filters import FieldCondition, Filter, MatchValue
+from headrace.model.operations import PointSelector, SetPayload
 from headrace.model.points import PointStruct
-from headrace.model.queries import Mmr, Nearest, OrderBy, Prefetch, Query, SearchParams
+from headrace.model.queries import (
+    NO_PAYLOAD,
+    WHOLE_PAYLOAD,
+    Mmr,
+    Nearest,
+    OrderBy,
+    PayloadSelection,
+    Prefetch,
+    Query,
+    SearchParams,
+)
 from headrace.model.upserts import build_upsert
 from headrace.model.vectors import Distance, FloatMatrix
 from headrace.service.service import Service
@@ -87,6 +99,40 @@ def test_a_filter_is_short_once_its_rows_are_known(service: Service) -> None:
     assert not service.is_short("c", query)
     service.query("c", query)
     assert service.is_short("c", query)
+
+
+def test_a_query_that_shows_much_payload_is_not_short(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Query(NEAREST, with_payload=WHOLE_PAYLOAD)
+    part = Query(NEAREST, with_payload=PayloadSelection(include=("n",)))
+    without = Query(NEAREST, with_payload=NO_PAYLOAD)
+    few = Query(NEAREST, limit=1, with_payload=WHOLE_PAYLOAD)
+    assert all(service.is_short("c", query) for query in (whole, part, without, few))
+    monkeypatch.setattr(duration, "_PAYLOAD_BYTES_MAX", 9 * len(b'{"n":0}'))
+    assert [service.is_short("c", query) for query in (whole, part)] == [False, False]
+    assert all(service.is_short("c", query) for query in (without, few))
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("points", [1, 3_000])
+def test_the_largest_payload_is_known(tmp_path: Path, points: int, is_restarted: bool) -> None:
+    service = Service.open(tmp_path)
+    config = CollectionConfig()
+    service.create_collection("c", config)
+    large = b'{"text":"%s"}' % (b"x" * 5_000)
+    payloads = [large] + [b"{}"] * (points - 1)
+    rows = [PointStruct(n, {}, one) for n, one in enumerate(payloads)]
+    service.write("c", [build_upsert(rows, config)])
+    if is_restarted:
+        service._engine.collection("c").checkpoint()
+        service.close()
+        service = Service.open(tmp_path)
+    assert service.payload_bytes_max("c") == len(large)
+    larger = orjson.dumps({"more": "y" * 9_000})
+    service.write("c", [SetPayload(PointSelector(ids=(points - 1,)), larger)])
+    assert service.payload_bytes_max("c") >= len(larger)
+    service.close()
 
 
 def test_many_rows_without_a_graph_are_not_short(tmp_path: Path) -> None:

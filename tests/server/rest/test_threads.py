@@ -10,7 +10,13 @@ import pytest
 from headrace.server.auth import FULL_ACCESS
 from headrace.server.node import Node
 from headrace.server.rest.app import JSON_ROUTES
-from headrace.server.rest.endpoint import READ_THREADS, Call, Place, Threads
+from headrace.server.rest.endpoint import (
+    IN_PLACE_PAYLOAD_BYTES_MAX,
+    READ_THREADS,
+    Call,
+    Place,
+    Threads,
+)
 from headrace.server.rest.routes import COLLECTION
 from headrace.server.rest.sending import Answer
 from tests.server.rest.rest_server import Rest
@@ -119,3 +125,25 @@ def test_what_may_take_long_does_not_run_on_the_event_loop(
     assert place_of(rest, collection, path, body) is place
     monkeypatch.setattr("headrace.server.rest.endpoint.IN_PLACE_COMPONENTS_MAX", -1)
     assert place_of(rest, collection, path, body) is place_if_large
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/points/scroll", b"{}"),
+        ("/points/query", b'{"query": [1, 0, 0, 0], "limit": 50, "with_payload": true}'),
+        ("/points/query", b'{"filter": {"must": [{"key": "a", "match": {"value": 1}}]}}'),
+        ("/points/search", b'{"vector": [1, 0, 0, 0], "limit": 10}'),
+        ("/points/query/groups", b'{"query": [1, 0, 0, 0], "group_by": "a"}'),
+        ("/points", b'{"ids": [1, 2, 3]}'),
+    ],
+)
+def test_large_payloads_are_not_written_down_on_the_event_loop(
+    rest: Rest, collection: str, path: str, body: bytes
+) -> None:
+    points = [{"id": n, "vector": [1, 0, 0, 0], "payload": {"text": "x" * 99}} for n in range(40)]
+    rest.result("PUT", f"/collections/{collection}/points", {"points": points})
+    assert place_of(rest, collection, path, body) is Place.LOOP
+    points[7]["payload"] = {"text": "x" * (IN_PLACE_PAYLOAD_BYTES_MAX // 40)}
+    rest.result("PUT", f"/collections/{collection}/points", {"points": points[7:8]})
+    assert place_of(rest, collection, path, body) is Place.READ_THREAD

@@ -556,6 +556,11 @@ class Collection:
             find_view, lambda context: query_pieces(context, query, points_max)
         )
 
+    @property
+    def payload_bytes_max(self) -> int:
+        """No payload is larger, in bytes; one that was may be gone."""
+        return self._view.segment.payload_bytes_max
+
     def is_short(self, query: Query) -> bool:
         """Whether a query certainly takes a millisecond or so at the most; see `duration`."""
         return is_short(self._view, query)

@@ -45,6 +45,10 @@ class PackedChunk(Sequence[PayloadJson]):
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
+    def bytes_max(self) -> int:
+        """The size of the largest payload."""
+        return int(np.diff(self._bounds).max(initial=0))
+
     @overload
     def __getitem__(self, place: int) -> PayloadJson: ...
     @overload

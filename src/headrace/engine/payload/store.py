@@ -17,9 +17,14 @@ PayloadTable = list[PayloadChunk]
 
 
 class PayloadStore:
-    """The payloads of all rows; one writer."""
+    """The payloads of all rows; one writer.
+
+    Attributes:
+        bytes_max: no payload is larger; one that was may be gone.
+    """
 
     def __init__(self) -> None:
+        self.bytes_max = len(EMPTY_PAYLOAD)
         self._table: PayloadTable = []
         self._row_count = 0
         self._owned_chunks: set[int] = set()
@@ -28,6 +33,7 @@ class PayloadStore:
 
     def append(self, payloads: Sequence[PayloadJson]) -> None:
         """Give the next rows these payloads."""
+        self.bytes_max = max(self.bytes_max, max(map(len, payloads), default=0))
         position = 0
         while position < len(payloads):
             within = self._row_count % CHUNK_ROWS
@@ -46,6 +52,7 @@ class PayloadStore:
 
     def replace(self, row: int, payload: PayloadJson) -> None:
         """Change the payload of one row; tables taken by `snapshot` keep the old one."""
+        self.bytes_max = max(self.bytes_max, len(payload))
         self._own_chunk(row // CHUNK_ROWS)[row % CHUNK_ROWS] = _trimmed(payload)
 
     def get(self, row: int) -> PayloadJson:
@@ -72,6 +79,7 @@ class PayloadStore:
         self._table = table
         self._owns_table = True
         self._row_count = sum(len(chunk) for chunk in table)
+        self.bytes_max = max(map(_bytes_max, table), default=self.bytes_max)
         self._own_growing_chunk()
 
     def _own_growing_chunk(self) -> None:
@@ -98,6 +106,12 @@ class PayloadStore:
             self._table = self._table.copy()
             self._owns_table = True
         return self._table
+
+
+def _bytes_max(chunk: PayloadChunk) -> int:
+    if isinstance(chunk, PackedChunk):
+        return chunk.bytes_max()
+    return max(map(len, chunk), default=0)
 
 
 def _trimmed(payload: PayloadJson) -> PayloadJson:

@@ -18,6 +18,9 @@ _RANGES_MAX = 8
 _EF_MAX = 512
 _SHOWN_MAX = 100
 
+# To write so many bytes down takes a fraction of a millisecond, to choose among their members one.
+_PAYLOAD_BYTES_MAX = 256 * 1024
+
 # Beyond so many rows, even to look through a mask takes long.
 _ROWS_MAX = 4_000_000
 
@@ -37,6 +40,10 @@ def is_short(view: View, query: Query) -> bool:
         return False
     if query.limit + query.offset > _SHOWN_MAX or (query.params.hnsw_ef or 0) > _EF_MAX:
         return False
+    if query.with_payload.enabled:
+        payload_bytes = min(query.limit, view.row_count) * view.segment.payload_bytes_max
+        if payload_bytes > _PAYLOAD_BYTES_MAX:
+            return False
     store = view.vectors(query.using)
     if not isinstance(store, IndexedVectors) or len(store.ranges) > _RANGES_MAX:
         return False

@@ -484,6 +484,11 @@ class Segment:
         """The rows of points as the writer sees them, shape (len(ids),); NO_ROW for others."""
         return self._living(self.id_index.rows(ids))
 
+    @property
+    def payload_bytes_max(self) -> int:
+        """No payload is larger; one that was may be gone."""
+        return self._payloads.bytes_max
+
     def payload(self, row: int) -> PayloadJson:
         """The payload of a row as the writer sees it."""
         return self._payloads.get(row)

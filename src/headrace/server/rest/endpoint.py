@@ -65,11 +65,16 @@ IN_PLACE_BODY_BYTES_MAX = 32 * 1024
 # Writing down so many components takes a millisecond or two.
 IN_PLACE_COMPONENTS_MAX = 50_000
 
+# Writing down so many bytes of payload, or looking through them, takes a millisecond.
+IN_PLACE_PAYLOAD_BYTES_MAX = 256 * 1024
+
 # A multi-vector has about so many vectors.
 _VECTORS_OF_ONE = 32
 
 # Three digits of points to show.
 _ASKS_FOR_MANY = re.compile(rb'"(?:limit|top|group_size|sample)"\s*:\s*[1-9]\d\d')
+# As many as two digits of groups have.
+_FEW_POINTS = 100
 
 # Writers mostly wait for one another's sync: the more wait, the more share one.
 WRITE_THREADS = 32
@@ -446,16 +451,23 @@ def by_collection_size(call: Call) -> Place:
     if points > most:
         return Place.READ_THREAD
     if _ASKS_FOR_MANY.search(call.body) is None:
-        return Place.LOOP
-    return by_vectors_size(call, name, points)
+        return by_payloads_size(call, name, min(points, _FEW_POINTS))
+    return by_points_size(call, name, points)
 
 
-def by_vectors_size(call: Call, name: str, points: int) -> Place:
-    """On the loop if the vectors of so many points are soon written down."""
+def by_payloads_size(call: Call, name: str, points: int) -> Place:
+    """On the loop if the payloads of so many points are soon written down, or looked through."""
+    is_small = points * call.service.payload_bytes_max(name) <= IN_PLACE_PAYLOAD_BYTES_MAX
+    return Place.LOOP if is_small else Place.READ_THREAD
+
+
+def by_points_size(call: Call, name: str, points: int) -> Place:
+    """On the loop if the payloads and vectors of so many points are soon written down."""
     params = call.service.collection_config(name).vectors.values()
     components = sum(one.size * (_VECTORS_OF_ONE if one.is_multi else 1) for one in params)
-    is_small = points * components <= IN_PLACE_COMPONENTS_MAX
-    return Place.LOOP if is_small else Place.READ_THREAD
+    if points * components > IN_PLACE_COMPONENTS_MAX:
+        return Place.READ_THREAD
+    return by_payloads_size(call, name, points)
 
 
 def read_timed_out(call: Call, timeout_s: int) -> Any:

@@ -23,7 +23,7 @@ from headrace.server.rest.endpoint import (
     Operation,
     Place,
     by_collection_size,
-    by_vectors_size,
+    by_points_size,
     is_long_to_read,
     on_read_thread,
     read_timed_out,
@@ -142,7 +142,7 @@ def by_ids_count(call: Call) -> Place:
     if place is not Place.LOOP or ids_count <= _IDS_IN_PLACE_MAX:
         return place
     try:
-        return by_vectors_size(call, collection_name(call.path_parameters), ids_count)
+        return by_points_size(call, collection_name(call.path_parameters), ids_count)
     except HeadraceError:
         return Place.LOOP  # whose handler then tells it
 
