@@ -206,3 +206,15 @@ def test_a_score_that_float32_cannot_hold_is_shown_as_its_largest_number(
     body = {"query": [3e38, 3e38], "using": "v", "limit": 1}
     (point,) = read(rest, name, "points/query", body)["points"]
     assert point["score"] == pytest.approx(3.4028235e38)
+
+
+@pytest.mark.parametrize("path", ["query/groups", "search/groups", "recommend/groups"])
+def test_a_size_of_groups_that_breaks_a_rule_is_named_once(
+    rest: Rest, name: str, path: str
+) -> None:
+    body = {"vector": VECTOR, "positive": [8], "using": "v", "group_by": "color"}
+    for member in ("limit", "group_size"):
+        sizes = {"limit": 1, "group_size": 1, member: 0}
+        status, text = rest.error("POST", f"/collections/{name}/points/{path}", {**body, **sizes})
+        rule = f"search_group_request.{member}: value 0 invalid, must be 1 or larger"
+        assert (status, text) == (422, f"Validation error in JSON body: [{rule}]")

@@ -9,7 +9,7 @@ from headrace.model.queries import WHOLE_PAYLOAD, GroupBy, GroupLookup, Query
 from headrace.server.rest.body import Node, read_body
 from headrace.server.rest.points import read_payload_selection, read_vector_selection
 from headrace.server.rest.queries import SearchRequest, read_search
-from headrace.server.rest.query_parts import LIMIT_DEFAULT, read_count_of, read_required_limit
+from headrace.server.rest.query_parts import read_count_of, read_required_limit
 from headrace.server.rest.searches import read_recommend_by_examples, read_search_by_vector
 
 _GROUP_SIZE_DEFAULT = 3
@@ -31,9 +31,9 @@ def parse_query_groups(body: bytes) -> GroupsRequest:
     """POST /points/query/groups. Raises FormatError, InvalidBody, BadRequest."""
 
     def read(node: Node) -> GroupsRequest:
-        limit = read_count_of(node, "limit", LIMIT_DEFAULT, minimum=1)
+        search = read_search(node)
         group_size = read_count_of(node, "group_size", _GROUP_SIZE_DEFAULT, minimum=1)
-        return _request(node, read_search(node), limit, group_size)
+        return _request(node, search, search.query.limit, group_size)
 
     return read_body(body, read, _BODY)
 
