@@ -25,6 +25,9 @@ _UPDATE: Any = edge.UpdateOperation
 # What asks one server for nothing that a shard in this process could do.
 _OF_SERVERS = {"wait", "timeout", "ordering", "consistency", "batch_size", "parallel"}
 
+# What the engine raises, and what is raised here in its place.
+EDGE_REFUSALS = (Exception, LookupError)
+
 
 class EdgeClient:
     """Collections of one shard each, in a temporary directory."""

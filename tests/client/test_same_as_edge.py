@@ -16,7 +16,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 import headrace
-from tests.client.edge_client import EdgeClient
+from tests.client.edge_client import EDGE_REFUSALS, EdgeClient
 from tests.client.scenario import STEPS, step_ids
 from tests.client.steps import DEPRECATED, REFUSALS, Step, normal
 
@@ -139,8 +139,9 @@ def _answer(client: QdrantClient | EdgeClient, one: Step) -> Any:
             answer = getattr(client, one.method)(**one.arguments)
     except REFUSALS as error:
         return Refused(str(normal(error)))
-    except Exception as error:  # the engine's are no more than that
-        assert isinstance(client, EdgeClient)
+    except Exception as error:
+        if type(error) not in EDGE_REFUSALS:
+            raise
         return Refused(str(error))
     if one.method in _WRITES:
         return _content(client, one.arguments["collection_name"])
@@ -217,7 +218,7 @@ def differences(ours: Any, theirs: Any, path: str = "") -> Iterator[tuple[str, A
                 yield path, ours, theirs
         case Refused(), Refused():
             # The protocols add which kind of error it is, and more on which point.
-            if theirs.text not in ours.text:
+            if not theirs.text or theirs.text not in ours.text:
                 yield path, ours.text, theirs.text
         case _ if type(ours) is not type(theirs) or ours != theirs:
             yield path, ours, theirs
@@ -269,7 +270,8 @@ def _text_without_an_index_is_a_substring_not_tokens(found: Differences) -> None
 def _a_formula_without_a_value_is_the_callers_fault(found: Differences) -> None:
     [(_, ours, theirs)] = found
     assert "Wrong input: Expected number value for nothing in the payload and/or" in ours
-    assert theirs == "Operation cancelled: process cancelled by service"
+    # Which of its threads is heard first is left to chance.
+    assert "cancelled" in theirs or "nothing" in theirs
 
 
 @named("query_points-prefetches alone")
