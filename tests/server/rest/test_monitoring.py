@@ -175,11 +175,13 @@ def test_levels_and_format_of_the_log_can_be_changed(
         assert "seen-7" in [line.get("request_id") for line in said]
         for wrong in (
             {"log_level": "loud"},
+            {"log_level": "error,headrace.sever=debug"},
             {"format": "xml"},
             {"on_disk": {"enabled": True}},
             {"color": True},
         ):
             assert rest.error("POST", "/logger", wrong)[0] == 400
+        assert "headrace.sever" not in logging.root.manager.loggerDict
     finally:
         loggers[""].handlers[:] = handlers
         for name, level in levels.items():

@@ -10,7 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from headrace.model.errors import HeadraceError
@@ -21,7 +23,8 @@ from headrace.sink.converters import JsonConverter, MessagePackConverter, TextCo
 from headrace.sink.errors import ConfigError, Stage
 from headrace.sink.qdrant_target import QdrantTarget
 from headrace.sink.registry import RegistryConverter
-from headrace.sink.transforms.chain import read_transforms
+from headrace.sink.transforms.base import ConnectRecord
+from headrace.sink.transforms.chain import predicate_classes, read_transforms, transform_classes
 from headrace.sink.worker.defaults import read_worker_file, with_defaults
 from tests.sink.contract.sink import Sink, change_of, config_of, refusal_of, value_of
 from tests.sink.memory_target import MemoryTarget
@@ -193,42 +196,71 @@ def test_a_registry_is_asked_with_basic_authentication() -> None:
 # Transforms
 
 
-TRANSFORMS = {
-    "InsertField$Value": {"static.field": "a", "static.value": "b"},
-    "ReplaceField$Value": {"exclude": "a"},
-    "ExtractField$Value": {"field": "a"},
-    "HoistField$Value": {"field": "a"},
-    "Flatten$Value": {},
-    "Cast$Value": {"spec": "a:int32"},
-    "MaskField$Value": {"fields": "a"},
-    "RegexRouter": {"regex": "a(.*)", "replacement": "$1"},
-    "TimestampRouter": {"topic.format": "${topic}-${timestamp}", "timestamp.format": "yyyyMMdd"},
-    "TimestampConverter$Value": {"target.type": "string", "format": "yyyy"},
-    "ValueToKey": {"fields": "a"},
-    "Filter": {"predicate": "p"},
-    "DropHeaders": {"headers": "a"},
-    "HeaderFrom$Value": {"fields": "a", "headers": "a", "operation": "copy"},
-    "InsertHeader": {"header": "a", "value.literal": "b"},
+SAMPLE = ConnectRecord(
+    topic="a1",
+    partition=0,
+    kafka_offset=0,
+    kafka_key=None,
+    value={"a": 1, "n": {"x": 2}},
+    headers=[("h", 0)],
+    # 2026-03-04 12:05:06 UTC.
+    timestamp_ms=1_772_625_906_000,
+)
+# By class name: its settings, and what it changes of the sample.
+TRANSFORMS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "InsertField$Value": (
+        {"static.field": "s", "static.value": "b"},
+        {"value": {"a": 1, "n": {"x": 2}, "s": "b"}},
+    ),
+    "ReplaceField$Value": ({"exclude": "n"}, {"value": {"a": 1}}),
+    "ExtractField$Value": ({"field": "a"}, {"value": 1}),
+    "HoistField$Value": ({"field": "f"}, {"value": {"f": {"a": 1, "n": {"x": 2}}}}),
+    "Flatten$Value": ({}, {"value": {"a": 1, "n.x": 2}}),
+    "Cast$Value": ({"spec": "a:string"}, {"value": {"a": "1", "n": {"x": 2}}}),
+    "MaskField$Value": ({"fields": "a"}, {"value": {"a": 0, "n": {"x": 2}}}),
+    "RegexRouter": ({"regex": "a(.*)", "replacement": "z$1"}, {"topic": "z1"}),
+    "TimestampRouter": (
+        {"topic.format": "${topic}-${timestamp}", "timestamp.format": "yyyyMMdd"},
+        {"topic": "a1-20260304"},
+    ),
+    "TimestampConverter$Value": (
+        {"field": "a", "target.type": "string", "format": "yyyy"},
+        {"value": {"a": "1970", "n": {"x": 2}}},
+    ),
+    "ValueToKey": ({"fields": "a"}, {"kafka_key": {"a": 1}}),
+    "DropHeaders": ({"headers": "h"}, {"headers": []}),
+    "HeaderFrom$Value": (
+        {"fields": "a", "headers": "g", "operation": "copy"},
+        {"headers": [("h", 0), ("g", 1)]},
+    ),
+    "InsertHeader": (
+        {"header": "g", "value.literal": "b"},
+        {"headers": [("h", 0), ("g", "b")]},
+    ),
 }
-PREDICATES = {
-    "TopicNameMatches": {"pattern": "a.*"},
-    "HasHeaderKey": {"name": "a"},
-    "RecordIsTombstone": {},
+# By class name: its settings, and what of the sample must change for it not to hold.
+PREDICATES: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
+    "TopicNameMatches": ({"pattern": "a.*"}, {"topic": "b1"}),
+    "HasHeaderKey": ({"name": "h"}, {"headers": []}),
+    "RecordIsTombstone": ({}, {"value": {}}),
 }
 
 
 @pytest.mark.parametrize("name", list(TRANSFORMS))
 def test_a_transform_is_named_by_its_class_in_connect(name: str) -> None:
+    settings, changed = TRANSFORMS[name]
     raw = {"transforms": "t", "transforms.t.type": f"{CONNECT}transforms.{name}"}
-    raw |= {f"transforms.t.{key}": text for key, text in TRANSFORMS[name].items()}
-    if name == "Filter":
-        raw |= {"predicates": "p"}
-        raw |= {"predicates.p.type": f"{CONNECT}transforms.predicates.RecordIsTombstone"}
-    assert read_transforms(raw) is not None
+    raw |= {f"transforms.t.{key}": text for key, text in settings.items()}
+    chain = read_transforms(raw)
+    assert chain is not None
+    found = chain.apply(SAMPLE)
+    assert found is not None
+    assert msgspec.structs.asdict(found) == msgspec.structs.asdict(SAMPLE) | changed
 
 
 @pytest.mark.parametrize("name", list(PREDICATES))
 def test_a_predicate_is_named_by_its_class_in_connect(name: str) -> None:
+    settings, otherwise = PREDICATES[name]
     raw = {
         "transforms": "t",
         "transforms.t.type": f"{CONNECT}transforms.Filter",
@@ -236,8 +268,19 @@ def test_a_predicate_is_named_by_its_class_in_connect(name: str) -> None:
         "predicates": "p",
         "predicates.p.type": f"{CONNECT}transforms.predicates.{name}",
     }
-    raw |= {f"predicates.p.{key}": text for key, text in PREDICATES[name].items()}
-    assert read_transforms(raw) is not None
+    raw |= {f"predicates.p.{key}": text for key, text in settings.items()}
+    chain = read_transforms(raw)
+    assert chain is not None
+    holds = msgspec.structs.replace(SAMPLE, value=None)
+    assert chain.apply(holds) is None
+    other = msgspec.structs.replace(holds, **otherwise)
+    assert chain.apply(other) is other
+
+
+def test_the_transforms_and_predicates_of_the_contract_are_all_that_there_are() -> None:
+    of_values = [one for one in transform_classes() if not one.endswith("$Key")]
+    assert {one.rpartition(".")[2] for one in of_values} == {*TRANSFORMS, "Filter"}
+    assert {one.rpartition(".")[2] for one in predicate_classes()} == {*PREDICATES}
 
 
 # Routing

@@ -235,8 +235,17 @@ def _levels(directives: str) -> dict[str, str]:
         if level.lower() not in _LOG_LEVELS:
             known = ", ".join(_LOG_LEVELS)
             raise BadRequest(f"`log_level` must be one of {known}, got `{level}`")
-        levels[name.strip()] = level.lower()
+        name = name.strip()
+        if name and not _is_logger(name):
+            raise BadRequest(f"`log_level`: nothing logs as `{name}`")
+        levels[name] = level.lower()
     return levels
+
+
+def _is_logger(name: str) -> bool:
+    """Whether something logs under this name, or below it."""
+    known = logging.root.manager.loggerDict
+    return any(one == name or one.startswith(f"{name}.") for one in known)
 
 
 def _level_name(logger: logging.Logger) -> str:
