@@ -14,6 +14,7 @@ import shutil
 import socket
 import subprocess
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -73,9 +74,35 @@ num.io.threads=2
 log.cleaner.dedupe.buffer.size=4194304
 """
 
+# Beside these, for clients that are asked who they are: as a cluster in the cloud does.
+SECURED_PROPERTIES = """\
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port},CLOUD://{host}:{cloud_port}
+advertised.listeners=PLAINTEXT://{host}:{port},CLOUD://{host}:{cloud_port}
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,CLOUD:SASL_SSL
+inter.broker.listener.name=PLAINTEXT
+listener.name.cloud.sasl.enabled.mechanisms=PLAIN
+listener.name.cloud.plain.sasl.jaas.config={login} required user_{user}="{password}";
+listener.name.cloud.ssl.keystore.type=PEM
+listener.name.cloud.ssl.keystore.location={certificate}
+"""
+PLAIN_LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule"
+
 
 class KafkaNotRunnable(Exception):
     """This machine cannot run a Kafka node; the text says what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """What a node shows to clients over TLS, and whom it lets in.
+
+    Attributes:
+        certificate: a PEM file with the private key and the certificates after it.
+    """
+
+    certificate: Path
+    user: str
+    password: str
 
 
 class KafkaNode:
@@ -83,25 +110,30 @@ class KafkaNode:
 
     Attributes:
         bootstrap_servers: where clients connect, as `host:port`.
+        cloud_bootstrap_servers: where they do with SASL_SSL and PLAIN; empty if they cannot.
     """
 
-    def __init__(self, jars: Path, folder: Path) -> None:
-        port, controller_port = unused_port(), unused_port()
+    def __init__(self, jars: Path, folder: Path, secured: Secured | None = None) -> None:
+        port, controller_port, cloud_port = unused_port(), unused_port(), unused_port()
         self.bootstrap_servers = f"{LOOPBACK}:{port}"
+        self.cloud_bootstrap_servers = "" if secured is None else f"{LOOPBACK}:{cloud_port}"
         self._jars = jars
         self._log = folder / "node.log"
         self._properties = folder / "node.properties"
-        self._properties.write_text(
-            PROPERTIES.format(
-                host=LOOPBACK, port=port, controller_port=controller_port, data=folder / "data"
+        ports = {"host": LOOPBACK, "port": port, "controller_port": controller_port}
+        properties = PROPERTIES.format(**ports, data=folder / "data")
+        if secured is not None:
+            # Of a key that is there twice, the later one counts.
+            properties += SECURED_PROPERTIES.format(
+                **ports, cloud_port=cloud_port, login=PLAIN_LOGIN, **asdict(secured)
             )
-        )
+        self._properties.write_text(properties)
         with self._log.open("wb") as log:
             _format(jars, self._properties, log)
         self._process = self._launch()
 
     @classmethod
-    def start(cls, folder: Path) -> KafkaNode:
+    def start(cls, folder: Path, secured: Secured | None = None) -> KafkaNode:
         """Format and start a node with its data in `folder`; it answers when this returns.
 
         Raises:
@@ -113,7 +145,7 @@ class KafkaNode:
         for attempt in range(START_ATTEMPTS_MAX):
             attempt_folder = folder / f"attempt-{attempt}"
             attempt_folder.mkdir()
-            node = cls(jars, attempt_folder)
+            node = cls(jars, attempt_folder, secured)
             if node._answers_within(START_TIMEOUT_S):
                 return node
             node.stop()

@@ -75,9 +75,16 @@ VALUE = {
 
 
 class Registry:
-    """A schema registry on the loopback; `status` is what it answers instead, if set."""
+    """A schema registry on the loopback; `status` is what it answers instead, if set.
 
-    def __init__(self) -> None:
+    Args:
+        user_info: `name:password` of whom it lets in; everybody, if it is not given.
+    """
+
+    def __init__(self, user_info: str | None = None) -> None:
+        self._authorization: str | None = None
+        if user_info is not None:
+            self._authorization = f"Basic {base64.b64encode(user_info.encode()).decode()}"
         self.schemas: dict[int, dict[str, Any]] = {}
         self.versions: dict[str, int] = {}
         self.status: int | None = None
@@ -86,8 +93,9 @@ class Registry:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                registry.requests.append((self.path, self.headers.get("Authorization")))
-                status, body = registry.answer(self.path.partition("?")[0])
+                authorization = self.headers.get("Authorization")
+                registry.requests.append((self.path, authorization))
+                status, body = registry.answer(self.path.partition("?")[0], authorization)
                 data = json.dumps(body).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -103,7 +111,9 @@ class Registry:
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
 
-    def answer(self, path: str) -> tuple[int, dict[str, Any]]:
+    def answer(self, path: str, authorization: str | None) -> tuple[int, dict[str, Any]]:
+        if self._authorization not in (None, authorization):
+            return 401, {"error_code": 40101, "message": "Unauthorized"}
         if self.status is not None:
             return self.status, {"error_code": self.status * 100 + 1, "message": "told to"}
         parts = path.strip("/").split("/")
