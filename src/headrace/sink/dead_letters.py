@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -15,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from headrace.sink.batch import KafkaHeaders, Refusal
+from headrace.sink.client_log import ClientLog
 from headrace.sink.client_settings import ClientSettings, admin_settings
 from headrace.sink.config import ErrorPolicy
 from headrace.sink.errors import DATA_EXCEPTION, TaskFailed
@@ -24,6 +26,11 @@ logger = logging.getLogger(__name__)
 
 HEADER_PREFIX: Final = "__connect.errors."
 _REPLICATION_KEY: Final = "errors.deadletterqueue.topic.replication.factor"
+# What the client tells while a broker is away, other than one that refuses.
+_LOST_BROKER: Final = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
+)
+_ANSWER_TIMEOUT_S: Final = 2.0
 # How often a wait for acknowledgements looks whether the task is to stop.
 _FLUSH_SLICE_S: Final = 0.2
 
@@ -60,8 +67,12 @@ class DeadLetterQueue:
         self._admin_settings = admin_settings(producer_settings)
         self._connector_name = connector_name
         self._task = task
+        # Whether a broker was lost since one was last heard of.
+        self._is_away = False
         try:
-            self._producer = Producer(producer_settings, logger=logger)
+            self._producer = Producer(
+                {**producer_settings, "error_cb": self._on_client_error}, logger=ClientLog(logger)
+            )
         except KafkaException as error:
             raise TaskFailed(f"The producer's settings are refused: {error_text(error)}") from None
 
@@ -72,7 +83,7 @@ class DeadLetterQueue:
             Unavailable: no broker answered; try again.
             TaskFailed: the cluster will not make it; says why.
         """
-        admin = AdminClient(dict(self._admin_settings), logger=logger)
+        admin = AdminClient(dict(self._admin_settings), logger=ClientLog(logger))
         metadata = list_topics(admin)
         if self._topic in metadata.topics:
             return
@@ -99,25 +110,55 @@ class DeadLetterQueue:
             is_interrupted: looked at while waiting for acknowledgements.
 
         Raises:
-            DeadLettersUnwritable: one was not acknowledged.
+            DeadLettersUnwritable: one was not acknowledged, and not for an outage of Kafka, which
+                is waited for.
             Interrupted: the task is to stop.
         """
+        unsettled = list(refusals)
+        while unsettled:
+            unsettled = self._write_once(unsettled, is_interrupted)
+            if unsettled:
+                # If Kafka is back, the next time that it takes nothing is no outage.
+                self._is_away = not self._answers()
+                logger.warning(
+                    "the dead-letter topic '%s' takes nothing: Kafka went away; trying again",
+                    self._topic,
+                )
+
+    def _answers(self) -> bool:
+        try:
+            admin = AdminClient({**self._admin_settings, "log_level": 0})
+            return bool(admin.list_topics(timeout=_ANSWER_TIMEOUT_S).brokers)
+        except KafkaException:
+            return False
+
+    def _write_once(
+        self, refusals: Sequence[Refusal], is_interrupted: Callable[[], bool]
+    ) -> list[Refusal]:
+        """Write bad records; those that an outage has kept from being acknowledged are left.
+
+        Raises: as `write`.
+        """
+        left: list[Refusal] = []
         failures: list[KafkaError] = []
         # A list, since the flush of another lane may call back for this one's records.
         acknowledged: list[None] = []
 
-        def on_delivery(error: KafkaError | None, _message: Message) -> None:
+        def on_delivery(refusal: Refusal, error: KafkaError | None, _message: Message) -> None:
             if error is None:
                 acknowledged.append(None)
+                self._is_away = False
+            elif error.code() == KafkaError._MSG_TIMED_OUT and self._is_away:
+                left.append(refusal)
             else:
                 failures.append(error)
 
         try:
             for refusal in refusals:
-                self._produce(refusal, on_delivery)
+                self._produce(refusal, partial(on_delivery, refusal))
         except KafkaException as error:
             raise self._unwritable(error_text(error)) from None
-        while len(acknowledged) + len(failures) < len(refusals) and not failures:
+        while len(acknowledged) + len(failures) + len(left) < len(refusals) and not failures:
             if is_interrupted():
                 self._producer.purge()
                 raise Interrupted
@@ -127,11 +168,16 @@ class DeadLetterQueue:
             raise Interrupted
         if failures:
             raise self._unwritable(failures[0].str())
+        return left
 
     def close(self) -> None:
         """Drop what is not acknowledged, which nobody counts on."""
         self._producer.purge()
         self._producer.flush(0)
+
+    def _on_client_error(self, error: KafkaError) -> None:
+        if error.code() in _LOST_BROKER:
+            self._is_away = True
 
     def _produce(
         self, refusal: Refusal, on_delivery: Callable[[KafkaError | None, Message], None]

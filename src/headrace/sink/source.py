@@ -29,6 +29,7 @@ from confluent_kafka import (
 
 from headrace.model.operations import SourceOffset, SourcePartition
 from headrace.sink.batch import KafkaHeaders, KafkaRecord
+from headrace.sink.client_log import ClientLog
 from headrace.sink.config import BatchLimits, ConnectorConfig
 from headrace.sink.errors import TaskFailed
 from headrace.sink.fetch_watch import FetchWatch, ask_kafka
@@ -44,8 +45,6 @@ _CHUNK_RECORDS: Final = 100
 _REQUEST_TIMEOUT_S: Final = 2.0
 _NO_PARTITION: Final = SourcePartition("", "", 0)
 _ABANDON_TIMEOUT_S: Final = 5.0
-# How often the same kind of trouble is logged.
-_ERROR_INTERVAL_S: Final = 10.0
 _NEEDS_OPERATOR: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -116,7 +115,7 @@ class Source:
         self._stalled: set[SourcePartition] = set()
         self._is_paused = False
         self._fatal: KafkaError | None = None
-        self._error_told_s: dict[int, float] = {}
+        self._log = ClientLog(logger)
         settings = config.consumer_settings(task)
         # The broker must say when it does not have the offset at which to resume, instead of
         # starting anywhere else: see `_resume_elsewhere`.
@@ -127,7 +126,7 @@ class Source:
         self.commits_completed = 0
         callbacks = {"error_cb": self._on_client_error, "on_commit": self._on_commit}
         try:
-            self._consumer = Consumer({**settings, **callbacks}, logger=logger)
+            self._consumer = Consumer({**settings, **callbacks}, logger=ClientLog(logger))
         except KafkaException as error:
             raise TaskFailed(f"The consumer's settings are refused: {error}") from None
         pattern = config.topics_pattern
@@ -317,11 +316,7 @@ class Source:
         if error.fatal() or error.code() in _NEEDS_OPERATOR:
             self._fatal = error
             return
-        # While no broker answers, the client tells so many times a second.
-        now_s = time.monotonic()
-        if now_s - self._error_told_s.get(error.code(), -_ERROR_INTERVAL_S) >= _ERROR_INTERVAL_S:
-            self._error_told_s[error.code()] = now_s
-            logger.warning("%s: Kafka: %s", self._source, error.str())
+        self._log.log(logging.WARNING, "%s: %s: %s", error.name(), self._source, error.str())
 
     def _on_commit(self, error: KafkaError | None, kafka_offsets: list[TopicPartition]) -> None:
         if error is None:
