@@ -423,3 +423,16 @@ class TestTopicPatterns:
         with pytest.raises(ConfigError) as caught:
             posix_pattern(java)
         assert caught.value.key == "topics.regex"
+
+
+def test_a_key_that_is_nearly_one_is_told_with_the_one_that_was_meant(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    base = {"name": "a", "topics": "t", "bootstrap.servers": "h:1"}
+    with pytest.raises(ConfigError, match=r"did you mean 'collection\.auto\.create'\?"):
+        ConnectorConfig.from_mapping({**base, "collection.auto.creat": "true"})
+    with pytest.raises(ConfigError, match=r"not supported by this version$"):
+        ConnectorConfig.from_mapping({**base, "errors.something.else": "true"})
+    ConnectorConfig.from_mapping({**base, "linger.mss": "5", "flavour": "mild"})
+    assert "'linger.mss' is unknown and ignored: did you mean 'linger.ms'?" in caplog.text
+    assert caplog.text.rstrip().endswith("'flavour' is unknown and ignored")

@@ -59,14 +59,15 @@ def status(
     table = Table()
     headings = ("connector", "state", "tasks", "lag", "records/s", "fresh p50/p99", "bad records")
     for heading in headings:
-        # In a narrow terminal words go on in the next line, rather than being cut.
-        table.add_column(heading, overflow="fold")
+        # In a narrow terminal words go on in the next line, rather than being cut; but those
+        # of the last column stand one on each line, whole.
+        table.add_column(heading, overflow="fold", no_wrap=heading == headings[-1])
     for name, standing in sorted(_get(url, "/connectors?expand=status").items()):
         counts = after.get(name)
         row = ["-"] * 4
         if counts is not None:
             grown = counts.records_read - before.get(name, _Counts()).records_read
-            bad = ", ".join(f"{reason} {n}" for reason, n in sorted(counts.bad_records.items()))
+            bad = "\n".join(f"{reason} {n}" for reason, n in sorted(counts.bad_records.items()))
             row = [
                 f"{counts.lag:.0f}",
                 f"{max(0.0, grown) / taken_s:.0f}",

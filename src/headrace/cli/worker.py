@@ -131,8 +131,8 @@ class RunningWorker:
             for name, _, progress in self._worker.running():
                 with contextlib.suppress(HeadraceError):  # it was deleted meanwhile
                     self._tell_failure(name, told)
+                rate = rates.setdefault(name, ProgressRate())
                 if is_time:
-                    rate = rates.setdefault(name, ProgressRate())
                     logger.info(
                         "connector %s: %s records_per_s=%.0f",
                         name,

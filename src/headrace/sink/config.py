@@ -8,6 +8,7 @@ only where a client is made.
 
 from __future__ import annotations
 
+import difflib
 import json
 import logging
 import re
@@ -316,6 +317,12 @@ def _json_scalar(key: str, value: object) -> str:
     raise ConfigError(key, "must be a string")
 
 
+def _meant(key: str) -> str:
+    """The key that was probably meant, as the end of a sentence; empty if none is like it."""
+    found = difflib.get_close_matches(key, SUPPORTED_KEYS, n=1, cutoff=0.85)
+    return f": did you mean '{found[0]}'?" if found else ""
+
+
 class _Reader:
     """Turns the texts of a configuration into values, one key at a time."""
 
@@ -367,8 +374,10 @@ class _Reader:
                 logger.warning("connector configuration: '%s' has no effect: %s", key, instead)
                 continue
             if key in REFUSED_KEYS or key.startswith(REFUSED_PREFIXES):
-                raise ConfigError(key, "is not supported by this version")
-            logger.warning("connector configuration: the key '%s' is unknown and ignored", key)
+                raise ConfigError(key, f"is not supported by this version{_meant(key)}")
+            logger.warning(
+                "connector configuration: the key '%s' is unknown and ignored%s", key, _meant(key)
+            )
 
     def _check_together(self, config: ConnectorConfig, pattern: str | None) -> None:
         if config.grpc_url is not None and config.rest_url is not None:

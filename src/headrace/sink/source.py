@@ -405,7 +405,9 @@ class Source:
         elif error.fatal() or code in _NEEDS_OPERATOR:
             raise _kafka_failure(error)
         else:
-            logger.warning("Kafka: %s", error.str())
+            is_unknown = code == KafkaError.UNKNOWN_TOPIC_OR_PART
+            later = ": it is read once it is there, after some minutes" if is_unknown else ""
+            logger.warning("%s: Kafka: %s%s", self._source, error.str(), later)
 
     def _take_end(self, message: Message) -> None:
         """The end was reached, maybe behind records that nobody sees: aborted, control, expired."""

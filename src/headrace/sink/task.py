@@ -118,7 +118,7 @@ class SinkTask:
                     self.counters.add(consumers_abandoned=1)
                     source = None
         except Interrupted:
-            logger.info("%s gave up a batch, which it reads again later", self._name)
+            logger.info("%s ends as it was told; what was in hand is read again", self._name)
         except Exception as error:
             self._fail(error)
         finally:
@@ -293,7 +293,7 @@ class SinkTask:
             self._config.name,
             self._task,
         )
-        what = "whether the dead-letter topic is there is not known"
+        what = "the dead-letter topic cannot be looked for"
         self._retry(dead_letters.ensure_topic, self._wait_to_start, what)
         return dead_letters
 

@@ -175,7 +175,8 @@ def _starts_into(consumer: Consumer, config: ConnectorConfig) -> set[tuple[str, 
         for number in metadata.topics[name].partitions
     ]
     if not asked:
-        raise Unavailable("The cluster has none of the connector's topics")
+        named = ", ".join(config.topics) or config.raw.get("topics.regex", "")
+        raise Unavailable(f"The cluster has no topic of the connector's: {named}")
     committed = consumer.committed(asked, _REQUEST_TIMEOUT_S)
     for one in committed:
         one.offset = one.offset if one.offset >= 0 else OFFSET_BEGINNING
