@@ -147,3 +147,15 @@ def test_large_payloads_are_not_written_down_on_the_event_loop(
     points[7]["payload"] = {"text": "x" * (IN_PLACE_PAYLOAD_BYTES_MAX // 40)}
     rest.result("PUT", f"/collections/{collection}/points", {"points": points[7:8]})
     assert place_of(rest, collection, path, body) is Place.READ_THREAD
+
+
+def test_groups_may_show_more_points_than_either_of_their_sizes_says(
+    rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload = {"text": "x" * (IN_PLACE_PAYLOAD_BYTES_MAX // 40)}
+    points = [{"id": n, "vector": [1, 0, 0, 0], "payload": payload} for n in range(40)]
+    rest.result("PUT", f"/collections/{collection}/points", {"points": points})
+    monkeypatch.setattr("headrace.server.rest.endpoint._FEW_POINTS", 20)
+    body = b'{"query": [1, 0, 0, 0], "group_by": "a", "limit": 19, "group_size": 19}'
+    assert place_of(rest, collection, "/points/query/groups", body) is Place.READ_THREAD
+    assert place_of(rest, collection, "/points/scroll", b'{"limit": 19}') is Place.LOOP

@@ -73,7 +73,7 @@ _VECTORS_OF_ONE = 32
 
 # Three digits of points to show.
 _ASKS_FOR_MANY = re.compile(rb'"(?:limit|top|group_size|sample)"\s*:\s*[1-9]\d\d')
-# As many as two digits of groups have.
+# Others ask for fewer, unless they ask for groups of them.
 _FEW_POINTS = 100
 
 # Writers mostly wait for one another's sync: the more wait, the more share one.
@@ -451,7 +451,8 @@ def by_collection_size(call: Call) -> Place:
     if points > most:
         return Place.READ_THREAD
     if _ASKS_FOR_MANY.search(call.body) is None:
-        return by_payloads_size(call, name, min(points, _FEW_POINTS))
+        shown = points if b'"group_by"' in call.body else min(points, _FEW_POINTS)
+        return by_payloads_size(call, name, shown)
     return by_points_size(call, name, points)
 
 
