@@ -54,6 +54,10 @@ _LOPSIDED_SHARE = 0.9
 _CANDIDATES_PER_GROUPING = 6.4
 _GROUPINGS_MIN = 4
 
+# What is known of the nearest takes no more memory than this, while it is not less than is
+# linked to: so much for each of a million nodes, or fewer candidates.
+_POOL_BYTES = 640_000_000
+
 # So many of a node's nearest, and of those to whom it is near, are asked who is near to them.
 _ASKED = 10
 
@@ -150,9 +154,9 @@ def link_all(
                 run,
                 rng,
                 max(candidates, width),
+                width,
                 _silent if layer else report,
             ).link(
-                width,
                 _SLACK_UPPER if layer else _SLACK_LOWEST,
                 int(np.searchsorted(nodes, entry)),
                 np.searchsorted(nodes, nodes_above).astype(np.int32),
@@ -179,7 +183,9 @@ class _Layer:
         codes: shape (n, code_dim), of its nodes.
         run: calls a function with each of some arguments, some at a time.
         rng: where pivots come from.
-        candidates: how many of a node's nearest are considered.
+        candidates: how many of a node's nearest are considered; fewer if there are very many
+            nodes.
+        degree: how many links a node has at most.
         report: is told which part of the work is done.
     """
 
@@ -189,10 +195,12 @@ class _Layer:
         run: Run,
         rng: np.random.Generator,
         candidates: int,
+        degree: int,
         report: Callable[[float], None],
     ) -> None:
         self._codes = codes
         self._count = len(codes)
+        self._degree = degree
         self._run = run
         self._rng = rng
         self._report = report
@@ -200,16 +208,14 @@ class _Layer:
         if self._count > _GROUP_MAX:
             wanted = math.ceil(candidates / _CANDIDATES_PER_GROUPING)
             self._groupings = max(_GROUPINGS_MIN, wanted)
-        size = max(1, min(candidates, self._count - 1))
+        affordable = max(degree, _POOL_BYTES // (8 * self._count))
+        size = max(1, min(candidates, affordable, self._count - 1))
         self._pools = np.full((self._count, size), EMPTY, dtype=np.uint64)
 
-    def link(
-        self, degree: int, slack: float, root: int, nodes_above: Nodes, links_above: Links
-    ) -> Links:
+    def link(self, slack: float, root: int, nodes_above: Nodes, links_above: Links) -> Links:
         """The links of all nodes, shape (n, degree), filled up with -1.
 
         Args:
-            degree: how many a node has at most.
             slack: see `choose_links`.
             root: every node can be reached from it.
             nodes_above: those that are on the layer above as well.
@@ -221,12 +227,12 @@ class _Layer:
         if self._groupings > 1:
             self._ask_neighbours()
         self._report(0.8)
-        chosen = np.empty((self._count, degree), dtype=np.int32)
+        chosen = np.empty((self._count, self._degree), dtype=np.int32)
         self._run(
             choose_links,
             ((self._codes, self._pools, slack, chosen, *part) for part in self._parts()),
         )
-        append_links(chosen, nodes_above, links_above, int(degree * _FAR_SHARE))
+        append_links(chosen, nodes_above, links_above, int(self._degree * _FAR_SHARE))
         self._report(0.9)
         links = self._joined(chosen, slack)
         self._connect(links, root)
