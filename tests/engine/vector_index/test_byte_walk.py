@@ -181,3 +181,14 @@ def test_without_the_compiled_module_faiss_walks(monkeypatch: pytest.MonkeyPatch
     assert not graph.can_scan_codes
     assert graph.nearest_of(vectors[3], 5, RowSet.all(10)) is None
     assert graph.search(vectors[3], 1, 50, None).tolist() == [3]
+
+
+def test_a_walk_wider_than_the_graph_takes_no_more_memory_than_the_graph(graph: Graph) -> None:
+    query = _vectors(1, 8)[0]
+    found = graph.search(query, 10, 10**15, None)
+    assert found.tolist() == graph.search(query, 10, NODES, None).tolist()
+    everything = graph.search(query, 10**12, 10, None)
+    assert sorted(everything.tolist()) == list(range(NODES))
+    listed = graph.nearest_of(query, 10**12, RowSet.all(NODES))
+    assert listed is not None
+    assert len(listed) == NODES

@@ -183,7 +183,9 @@ cdef class ByteWalk:
             raise ValueError("the query has another dimension than the nodes")
         if self.entry < 0 or k <= 0 or (allowed is not None and not allowed.shape[0]):
             return np.empty(0, dtype=np.int64)
-        width = max(width, k)
+        # More than all nodes are never kept.
+        k = min(k, self.node_count)
+        width = min(max(width, k), self.node_count)
         coded = <uint8_t *>PyMem_RawMalloc(
             self.code_dim
             + 2 * (width + 1) * sizeof(uint64_t)
@@ -230,14 +232,15 @@ cdef class ByteWalk:
         cdef uint8_t *coded
         if query.shape[0] != self.offset.shape[0]:
             raise ValueError("the query has another dimension than the nodes")
-        coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (max(k, 1) + 1) * sizeof(uint64_t))
+        k = max(1, min(k, self.node_count))
+        coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (k + 1) * sizeof(uint64_t))
         if coded == NULL:
             raise MemoryError
         try:
             if not self._encode(query, coded, is_forced):
                 return None
             found.entries = <uint64_t *>(coded + self.code_dim)
-            found.size, found.capacity = 0, max(k, 1)
+            found.size, found.capacity = 0, k
             with nogil:
                 self._scan(coded, &found, nodes)
             return _nodes_of(&found)
@@ -258,14 +261,15 @@ cdef class ByteWalk:
             raise ValueError("the query has another dimension than the nodes")
         if mask.shape[0] > self.node_count:
             raise ValueError("the mask has more places than there are nodes")
-        coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (max(k, 1) + 1) * sizeof(uint64_t))
+        k = max(1, min(k, self.node_count))
+        coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (k + 1) * sizeof(uint64_t))
         if coded == NULL:
             raise MemoryError
         try:
             if not self._encode(query, coded, is_forced):
                 return None
             found.entries = <uint64_t *>(coded + self.code_dim)
-            found.size, found.capacity = 0, max(k, 1)
+            found.size, found.capacity = 0, k
             with nogil:
                 self._scan_mask(coded, &found, mask)
             return _nodes_of(&found)
