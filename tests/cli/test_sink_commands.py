@@ -184,6 +184,23 @@ def test_a_dry_run_without_a_store_decodes_only(
     assert "no collection was asked" in done.stdout
 
 
+def test_a_dry_run_takes_what_the_connectors_file_leaves_to_the_workers(
+    tmp_path: Path, tansu_bootstrap_servers: str, topic: str
+) -> None:
+    settings = connector_settings(tansu_bootstrap_servers, topic)
+    converters = [one for one in settings if ".converter" in one]
+    for_worker = {one: settings.pop(one) for one in ("bootstrap.servers", *converters)}
+    connector = write_properties(tmp_path / "a.properties", settings)
+    worker_config = write_properties(tmp_path / "worker.properties", for_worker)
+    produce(tansu_bootstrap_servers, topic, [(None, value_of(1))])
+    alone = run_headrace("sink", "dry-run", str(connector))
+    assert alone.returncode == 3
+    assert "bootstrap.servers: is required" in alone.stderr
+    told = run_headrace("sink", "dry-run", str(connector), "--worker-config", str(worker_config))
+    assert told.returncode == 0, told.stderr
+    assert "1 upserts" in told.stdout
+
+
 def test_dead_letters_are_listed_and_replayed_once_to_where_they_came_from(
     tmp_path: Path, tansu_bootstrap_servers: str, topic: str, serving: Serving
 ) -> None:

@@ -38,6 +38,16 @@ def load_worker_defaults(path: Path | None) -> WorkerDefaults:
         raise CommandFailed(f"{path}: {error.message}", EXIT_FAILED_START) from error
 
 
+def load_connector(path: Path, worker_config: Path | None) -> ConnectorConfig:
+    """Read a connector file, and the file of its worker, if there is one.
+
+    Raises:
+        CommandFailed: one is wrong; names it.
+    """
+    (config,) = load_connectors([path], load_worker_defaults(worker_config).settings)
+    return config
+
+
 def load_connectors(
     paths: Sequence[Path], defaults: Mapping[str, str] | None = None
 ) -> list[ConnectorConfig]:

@@ -19,6 +19,7 @@ from headrace.cli.options import (
     LogLevelOption,
     ProgressIntervalOption,
     StopTimeoutOption,
+    WorkerConfigOption,
 )
 from headrace.cli.sink_records import dead_letter_commands, dry_run
 from headrace.cli.sink_status import status
@@ -59,6 +60,7 @@ def run(
         Path, typer.Argument(metavar="CONNECTOR", help="A connector file, .properties or .json.")
     ],
     config: ConfigOption = None,
+    worker_config: WorkerConfigOption = None,
     stop_timeout_s: StopTimeoutOption = DEFAULT_STOP_TIMEOUT_S,
     progress_interval_s: ProgressIntervalOption = DEFAULT_PROGRESS_INTERVAL_S,
     embedding_model: EmbeddingModelsOption = None,
@@ -71,11 +73,11 @@ def run(
     writes that may be repeated. Exits with 3 if the connector fails before it has written
     anything, with 2 if it fails later.
     """
-    from headrace.cli.connectors import RunningConnector, load_connectors, register_models
+    from headrace.cli.connectors import RunningConnector, load_connector, register_models
 
     configure_logging(log_level, log_format)
     register_models(embedding_model or [])
-    (connector_config,) = load_connectors([connector])
+    connector_config = load_connector(connector, worker_config)
     if connector_config.is_embedded:
         raise CommandFailed(
             f"{connector}: names no server: give it qdrant.grpc.url or qdrant.rest.url, or let "

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.cli.failures import EXIT_UNEXPECTED, CommandFailed
-from headrace.cli.options import EmbeddingModelsOption
+from headrace.cli.options import EmbeddingModelsOption, WorkerConfigOption
 from headrace.server.logs import LogLevel, configure_logging
 
 if TYPE_CHECKING:
+    from headrace.sink.config import ConnectorConfig
     from headrace.sink.target import Target
     from headrace.sink.worker.dead_letter_topic import DeadLetter
 
@@ -48,6 +49,7 @@ def dry_run(
             "server; nobody else may have it open.",
         ),
     ] = None,
+    worker_config: WorkerConfigOption = None,
     embedding_model: EmbeddingModelsOption = None,
 ) -> None:
     """Show what a connector would write, and what it would refuse; nothing is committed.
@@ -56,13 +58,13 @@ def dry_run(
     asked what its collections admit, and is not written to. A connector that names no
     server is checked against the store in --data; without it, records are decoded only.
     """
-    from headrace.cli.connectors import load_connectors, register_models
+    from headrace.cli.connectors import load_connector, register_models
     from headrace.sink.worker import dry_run as runs
 
     configure_logging(LogLevel.ERROR)
     register_models(embedding_model or [])
-    (config,) = load_connectors([connector])
-    with _target(connector, data) as target:
+    config = load_connector(connector, worker_config)
+    with _target(config, data) as target:
         result = runs.dry_run(config, target, records)
     print(f"records read: {result.records_read}")
     for name, would in sorted(result.collections.items()):
@@ -94,13 +96,14 @@ def list_dead_letters(
     new: Annotated[
         bool, typer.Option("--new", help="Leave out those that were replayed before.")
     ] = False,
+    worker_config: WorkerConfigOption = None,
 ) -> None:
     """Show the records of a connector's dead-letter topic: where from, why, and what."""
-    from headrace.cli.connectors import load_connectors
+    from headrace.cli.connectors import load_connector
     from headrace.sink.worker.dead_letter_topic import DeadLetterTopic
 
     configure_logging(LogLevel.ERROR)
-    topic = DeadLetterTopic(load_connectors([connector])[0])
+    topic = DeadLetterTopic(load_connector(connector, worker_config))
     try:
         found = list(islice(topic.read(new), limit))
     finally:
@@ -113,17 +116,17 @@ def list_dead_letters(
 @dead_letter_commands.command(
     epilog="Example: headrace sink dead-letters replay airports.properties"
 )
-def replay(connector: ConnectorArgument) -> None:
+def replay(connector: ConnectorArgument, worker_config: WorkerConfigOption = None) -> None:
     """Produce the dead letters that were not replayed yet to the topics that they came from.
 
     What was replayed is remembered in Kafka, under the group `headrace-replay-NAME`.
     Records without context headers go to the connector's topic, if it has only one.
     """
-    from headrace.cli.connectors import load_connectors
+    from headrace.cli.connectors import load_connector
     from headrace.sink.worker.dead_letter_topic import DeadLetterTopic
 
     configure_logging(LogLevel.ERROR)
-    topic = DeadLetterTopic(load_connectors([connector])[0])
+    topic = DeadLetterTopic(load_connector(connector, worker_config))
     try:
         replayed, homeless = topic.replay()
     finally:
@@ -138,12 +141,10 @@ def replay(connector: ConnectorArgument) -> None:
 
 
 @contextmanager
-def _target(connector: Path, data: Path | None) -> Iterator[Target | None]:
-    from headrace.cli.connectors import load_connectors
+def _target(config: ConnectorConfig, data: Path | None) -> Iterator[Target | None]:
     from headrace.service.service import Service
     from headrace.sink.target import EmbeddedTarget, QdrantTarget
 
-    (config,) = load_connectors([connector])
     if not config.is_embedded:
         target = QdrantTarget(config)
         try:
