@@ -14,7 +14,7 @@ first, which says as much until the catalogue does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from headrace.engine.collection.identity import (
 from headrace.engine.storage.file_ops import FILE_OPS, FileOps, storage_error
 from headrace.engine.storage.files import read_document, write_document
 from headrace.engine.storage.lock import DirectoryLock, read_noted_generation
-from headrace.model.errors import CorruptFile
+from headrace.model.errors import CorruptFile, NoSpace, StorageFailed
 from headrace.model.operations import SourceOffset
 
 logger = logging.getLogger(__name__)
@@ -44,20 +44,24 @@ _POSITIONS_DOCUMENT = "source_positions.doc"
 _SETTINGS_PREFIX, _SETTINGS_SUFFIX = "settings-", ".doc"
 
 
+# By the name of its directory, what collection may be there; None stands for none.
+Listing = dict[str, list[Identity | None]]
+
+
 class Catalogue(msgspec.Struct, frozen=True):
     """The content of `catalogue.doc`.
 
     Attributes:
         generation: counts the catalogues of the directory; 0 if there is none yet, and what
             collections there must be is not known.
-        collections: by the name of a directory, what may be there; None stands for nothing.
+        collections: what there must be; more than one, and None, while that changes.
         aliases: the collection's name, by alias.
         source_positions: the offsets before which everything is durable in all collections.
         settings: what the layer above keeps, as JSON, by name.
     """
 
     generation: int = 0
-    collections: dict[str, list[Identity | None]] = {}
+    collections: Listing = {}
     aliases: dict[str, str] = {}
     source_positions: list[SourceOffset] = []
     settings: dict[str, msgspec.Raw] = {}
@@ -118,24 +122,35 @@ class Catalogue(msgspec.Struct, frozen=True):
 class StoredCatalogue:
     """The catalogue of one data directory as it is stored; for one writer at a time.
 
+    Whatever is stored, what it says of collections is brought up to what there is.
+
     Args:
         directory: the data directory.
         ops: the file operations to use.
-        lock: of the directory; None if nobody else can have it.
+        lock: of the directory; None if it is only read, or nobody else can have it.
+        there: tells which collections there are.
 
     Attributes:
         content: the newest one; replaced, never changed, so readers need no lock.
     """
 
     def __init__(
-        self, directory: Path, ops: FileOps = FILE_OPS, lock: DirectoryLock | None = None
+        self,
+        directory: Path,
+        ops: FileOps,
+        lock: DirectoryLock | None,
+        there: Callable[[], Listing],
     ) -> None:
         self.content = Catalogue()
         self._directory = directory
-        self._lock = lock
-        self._path = directory / CATALOGUE_DOCUMENT
         self._ops = ops
+        self._lock = lock
+        self._there = there
+        self._path = directory / CATALOGUE_DOCUMENT
         self._generation = 0
+        # What there may be where a change is under way, or failed half-way.
+        self._changing: Listing = {}
+        self._is_settled = False
 
     def load(self) -> None:
         """Read what is stored.
@@ -156,14 +171,82 @@ class StoredCatalogue:
         """
         # Counted before: one that was put in its place and not synced is there, perhaps.
         self._generation += 1
-        changed = msgspec.structs.replace(self.content, generation=self._generation, **changes)
+        changed = msgspec.structs.replace(
+            self.content, generation=self._generation, collections=self._listed(), **changes
+        )
         write_document(self._path, changed, self._ops)
         self.content = changed
         self._note()
 
-    def adopt(self, **changes: Any) -> None:
-        """Take what is true already; the next `store` writes it."""
-        self.content = msgspec.structs.replace(self.content, **changes)
+    def expect(self, name: str, coming: Identity, **changes: Any) -> None:
+        """Know what comes into a directory, in the place of what is there.
+
+        Raises: as `store`; then nothing may come.
+        """
+        before = self._changing
+        self.note_change(name, coming)
+        try:
+            self.store(**changes)
+        except BaseException:
+            self._changing = before
+            raise
+
+    def note_change(self, name: str, coming: Identity | None) -> None:
+        """Have catalogues say, until it is settled, that this may be in a directory too."""
+        listed = self._listed().get(name, [None])
+        self._changing = self._changing | {name: [*listed, coming]}
+
+    def settle(self, name: str, **changes: Any) -> bool:
+        """Know that a change of a directory is done, which is durable without the catalogue.
+
+        Returns:
+            Whether the catalogue says so; otherwise the next one does.
+        """
+        self._changing = {other: one for other, one in self._changing.items() if other != name}
+        try:
+            self.store(**changes)
+        except (NoSpace, StorageFailed) as error:
+            logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
+            self.content = msgspec.structs.replace(self.content, **changes)
+            return False
+        return True
+
+    def settle_all(self, collection_names: Container[str]) -> bool:
+        """When all collections are opened, let the catalogue say what there is.
+
+        Args:
+            collection_names: of all there are; aliases of others are dropped.
+
+        Returns:
+            False if there is no room for it.
+
+        Raises:
+            StorageFailed: the system refused.
+        """
+        self._is_settled = True
+        found = self.content.aliases
+        aliases = {alias: name for alias, name in found.items() if name in collection_names}
+        for alias in found.keys() - aliases.keys():
+            logger.info("dropping alias %s of %s, which is gone", alias, found[alias])
+        is_true = self.content.collections == self._listed() and aliases == found
+        if self.content.generation and is_true:
+            return True
+        try:
+            self.store(aliases=aliases)
+        except NoSpace as error:
+            logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
+            self.content = msgspec.structs.replace(self.content, aliases=aliases)
+            return False
+        return True
+
+    def close(self) -> None:
+        """When all collections are closed, know how far each has come."""
+        is_owners = self._lock is not None and self._is_settled
+        if is_owners and self.content.collections != self._listed():
+            try:
+                self.store()
+            except (NoSpace, StorageFailed) as error:
+                logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
 
     def remove_older_documents(self) -> None:
         """Remove the documents that a stored catalogue has taken the place of.
@@ -179,6 +262,9 @@ class StoredCatalogue:
                 self._ops.unlink(path)
             except OSError as error:
                 raise storage_error(error, f"removing {path}") from error
+
+    def _listed(self) -> Listing:
+        return self._there() | self._changing
 
     def _note(self) -> None:
         if self._lock is not None and self.content.generation:
@@ -222,15 +308,14 @@ def write_first_catalogue(
         CorruptFile: a collection is damaged.
         NoSpace, StorageFailed: the system refused.
     """
-    collections: dict[str, list[Identity | None]] = {
+    collections: Listing = {
         path.name: [read_identity(path, ops, reached.get(path.name, 0))]
         for path in sorted((directory / "collections").iterdir())
     }
-    catalogue = StoredCatalogue(directory, ops)
-    catalogue.adopt(
+    catalogue = StoredCatalogue(directory, ops, None, lambda: collections)
+    catalogue.store(
         aliases=beside.aliases, source_positions=beside.source_positions, settings=beside.settings
     )
-    catalogue.store(collections=collections)
     catalogue.remove_older_documents()
 
 

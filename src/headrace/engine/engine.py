@@ -19,8 +19,9 @@ import shutil
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -30,6 +31,7 @@ from headrace.engine.catalogue import (
     CATALOGUE_DOCUMENT,
     DELETED_PREFIX,
     Catalogue,
+    Listing,
     StoredCatalogue,
     as_settings,
     deleted_name,
@@ -41,7 +43,7 @@ from headrace.engine.collection.document import (
     CollectionDocument,
     read_collection_document,
 )
-from headrace.engine.collection.identity import WAL_DIRECTORY, Identity, read_identity
+from headrace.engine.collection.identity import WAL_DIRECTORY, read_identity
 from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.read_only import ReadOnlyCollection
 from headrace.engine.payload_index.transient_memory import TRANSIENT_BYTES_MAX, TransientMemory
@@ -67,7 +69,6 @@ from headrace.model.errors import (
     CorruptFile,
     Forbidden,
     HeadraceError,
-    NoSpace,
     NotFound,
     StorageFailed,
     Unavailable,
@@ -126,11 +127,9 @@ class Engine:
         self._is_stopping = False
         self._closed = False
         self._owner_pid = os.getpid()
-        self._catalogue = StoredCatalogue(directory, ops, lock)
-        # By the name of a collection's directory, what there may be where a change of it is
-        # under way, or failed half-way.
-        self._unsettled: dict[str, list[Identity | None]] = {}
-        self._is_loaded = False
+        self._catalogue = StoredCatalogue(
+            directory, ops, lock, partial(_identities, self._collections)
+        )
         _engines.add(self)
 
     @classmethod
@@ -206,7 +205,7 @@ class Engine:
                 if self._lock is not None:
                     closing.callback(self._lock.release)
                 closing.callback(self._builder.close)
-                closing.callback(self._note_reached)
+                closing.callback(self._catalogue.close)
                 for collection in self._collections.values():
                     closing.callback(collection.close)
                 self._maintenance.close()
@@ -232,7 +231,7 @@ class Engine:
                 document = CollectionDocument(name, config)
                 write_document(making / COLLECTION_DOCUMENT, document, self._ops)
                 Wal.create(making / WAL_DIRECTORY, ops=self._ops).close()
-                self._expect(directory, read_identity(making, self._ops))
+                self._catalogue.expect(directory.name, read_identity(making, self._ops))
                 self._ops.rename(making, directory)
                 self._ops.fsync_dir(parent)
             except BaseException as error:
@@ -241,7 +240,7 @@ class Engine:
                     raise storage_error(error, f"creating {directory}") from error
                 raise
             self._load_collection(directory)
-            self._settle(directory)
+            self._catalogue.settle(directory.name)
 
     def delete_collection(self, name: str) -> bool:
         """Delete a collection, its files and aliases; False if there is none.
@@ -250,16 +249,16 @@ class Engine:
         """
         with self._changing:
             self._check_open()
-            collection = self._collections.pop(name, None)
+            collection = self._collections.get(name)
             if collection is None:
                 return False
             parent = self._directory / "collections"
             directory = parent / collection_directory_name(name)
-            identity = collection.identity
-            self._unsettled[directory.name] = [identity, None]
-            collection.close()
             # By this name it is known as deleted, also if there is no room for a catalogue.
-            deleted = parent / deleted_name(identity.log_id)
+            deleted = parent / deleted_name(collection.identity.log_id)
+            self._catalogue.note_change(directory.name, None)
+            del self._collections[name]
+            collection.close()
             try:
                 self._ops.rename(directory, deleted)
                 self._ops.fsync_dir(parent)
@@ -267,7 +266,7 @@ class Engine:
                 raise storage_error(error, f"deleting {name}") from error
             _clear(deleted)
             kept = {a: c for a, c in self._catalogue.content.aliases.items() if c != name}
-            if self._settle(directory, aliases=kept):
+            if self._catalogue.settle(directory.name, aliases=kept):
                 _clear(deleted, itself=True)
             return True
 
@@ -351,7 +350,7 @@ class Engine:
             aliases = self._catalogue.content.aliases
             changed = changed_aliases(aliases, actions, self._collections)
             if changed != aliases:
-                self._store(aliases=changed)
+                self._catalogue.store(aliases=changed)
 
     def aliases(self) -> list[AliasDescription]:
         """All aliases, sorted by name."""
@@ -398,7 +397,7 @@ class Engine:
         with self._changing:
             self._check_open()
             kept = self._catalogue.content.settings
-            self._store(settings=kept | {name: as_settings(settings)})
+            self._catalogue.store(settings=kept | {name: as_settings(settings)})
 
     def source_positions(self, source: str) -> dict[SourcePartition, int]:
         """The offsets before which everything from a source is durable, by partition."""
@@ -442,7 +441,8 @@ class Engine:
                 collection.write(WriteBatch(rewinds))
 
     def _store_positions(self, positions: dict[SourcePartition, int]) -> None:
-        self._store(source_positions=[SourceOffset(*item) for item in positions.items()])
+        document = [SourceOffset(*item) for item in positions.items()]
+        self._catalogue.store(source_positions=document)
 
     @property
     def _positions(self) -> dict[SourcePartition, int]:
@@ -452,60 +452,6 @@ class Engine:
     def _resolve(self, name: str) -> str:
         """The collection that an alias stands for; any other name stands for itself."""
         return self._catalogue.content.aliases.get(name, name)
-
-    def _listed(self) -> dict[str, list[Identity | None]]:
-        """What there is, or may be, by directory."""
-        there: dict[str, list[Identity | None]] = {
-            collection.directory.name: [collection.identity]
-            for collection in self._collections.values()
-        }
-        return there | self._unsettled
-
-    def _store(self, **changes: Any) -> None:
-        """Change the catalogue, and bring it up to what is there; durable when it returns.
-
-        Raises: as `StoredCatalogue.store`.
-        """
-        self._catalogue.store(collections=self._listed(), **changes)
-
-    def _expect(self, directory: Path, coming: Identity, **changes: Any) -> None:
-        """Let the catalogue know what comes into a directory, in the place of what is there.
-
-        Raises: as `StoredCatalogue.store`; then nothing may come.
-        """
-        unsettled = self._unsettled
-        before = self._listed().get(directory.name, [None])
-        self._unsettled = unsettled | {directory.name: [*before, coming]}
-        try:
-            self._store(**changes)
-        except BaseException:
-            self._unsettled = unsettled
-            raise
-
-    def _settle(self, directory: Path, **changes: Any) -> bool:
-        """Let the catalogue know that a change is done, which is durable without it.
-
-        Returns:
-            Whether it says so; otherwise the next change of it does.
-        """
-        self._unsettled.pop(directory.name, None)
-        try:
-            self._store(**changes)
-        except (NoSpace, StorageFailed) as error:
-            logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
-            self._catalogue.adopt(**changes)
-            return False
-        return True
-
-    def _note_reached(self) -> None:
-        """When all logs are closed: how far each reaches."""
-        is_owner = self._lock is not None and self._is_loaded
-        if not is_owner or self._listed() == self._catalogue.content.collections:
-            return
-        try:
-            self._store()
-        except (NoSpace, StorageFailed) as error:
-            logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
 
     def _forget_in_child(self) -> None:
         """Close without waiting for threads and locks, which stayed with the parent."""
@@ -562,8 +508,9 @@ class Engine:
         directory = parent / collection_directory_name(name)
         replaced = parent / f"{_REPLACED_PREFIX}{directory.name}"
         deleted = parent / deleted_name(uuid4().hex)
+        coming = read_identity(making, self._ops)
         positions = self._positions_taken_back(existing, restored)
-        self._expect(directory, read_identity(making, self._ops), source_positions=positions)
+        self._catalogue.expect(directory.name, coming, source_positions=positions)
         try:
             if existing is not None:
                 existing.close()
@@ -581,7 +528,7 @@ class Engine:
             # Until here the old one is still read; now whichever is there is opened.
             if directory.exists():
                 self._load_collection(directory)
-        self._settle(directory)
+        self._catalogue.settle(directory.name)
         shutil.rmtree(deleted, ignore_errors=True)
 
     def _positions_taken_back(
@@ -611,28 +558,10 @@ class Engine:
         for directory in left:
             logger.info("removing %s, left by an interrupted change", directory)
             _clear(directory)
-        if self._settle_all():
+        if self._catalogue.settle_all(self._collections):
             for directory in left:
                 _clear(directory, itself=True)
             self._catalogue.remove_older_documents()
-        self._is_loaded = True
-
-    def _settle_all(self) -> bool:
-        """Let the catalogue say what is there; False if there is no room for that."""
-        content = self._catalogue.content
-        aliases = {a: name for a, name in content.aliases.items() if name in self._collections}
-        for alias_name in content.aliases.keys() - aliases.keys():
-            logger.info("dropping alias %s, whose collection is gone", alias_name)
-        is_true = content.collections == self._listed() and content.aliases == aliases
-        if content.generation and is_true:
-            return True
-        try:
-            self._store(aliases=aliases)
-        except NoSpace as error:
-            logger.warning("%s lags behind: %s", CATALOGUE_DOCUMENT, error.message)
-            self._catalogue.adopt(aliases=aliases)
-            return False
-        return True
 
     def _load_all_read_only(self) -> None:
         self._catalogue.load()
@@ -709,6 +638,10 @@ def stored_collections(directory: Path) -> dict[str, Path]:
         elif not path.name.startswith("."):
             found[path.name] = path
     return dict(sorted(found.items()))
+
+
+def _identities(collections: Mapping[str, Collection]) -> Listing:
+    return {one.directory.name: [one.identity] for one in collections.values()}
 
 
 def _is_settled(directory: Path, was: Catalogue, ops: FileOps) -> bool:
