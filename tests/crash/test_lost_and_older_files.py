@@ -237,6 +237,22 @@ def test_a_damaged_note_of_the_catalogue_asks_for_nothing(history: History, tmp_
         engine.close()
 
 
+@pytest.mark.parametrize("lock", ["older", "gone"])
+def test_an_older_copy_of_a_whole_directory_opens(
+    history: History, tmp_path: Path, lock: str
+) -> None:
+    directory = Path(shutil.copytree(history.closed[2], tmp_path / "data"))
+    if lock == "gone":
+        (directory / LOCK).unlink()
+    assert check_directory(directory).problems == []
+    engine = Engine.open(directory, FaultyFileOps())
+    assert engine.source_positions(PARTITION.source) == {PARTITION: 3}
+    engine.close()
+    shutil.copyfile(history.newest / LOCK, directory / LOCK)
+    with pytest.raises(CorruptFile, match="catalogue"):
+        Engine.open(directory)
+
+
 def test_a_directory_without_a_catalogue_or_a_note_of_one_is_an_older_one(
     history: History, tmp_path: Path
 ) -> None:
