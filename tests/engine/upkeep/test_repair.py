@@ -12,6 +12,7 @@ import pytest
 
 from headrace.engine.engine import Engine
 from headrace.engine.storage import data_file
+from headrace.engine.storage.wal import Wal
 from headrace.engine.upkeep.check import check_directory
 from headrace.engine.upkeep.repair import RepairReport, repair_directory
 from headrace.model.aliases import CreateAlias
@@ -280,6 +281,21 @@ def test_what_is_beside_the_collections_is_kept_where_it_is_whole(tmp_path: Path
     engine.close()
     with pytest.raises(CorruptFile):
         Engine.open(data)
+
+
+def test_a_write_that_cannot_be_decoded_ends_what_is_kept(tmp_path: Path) -> None:
+    engine = filled_engine(tmp_path / "data", "c")
+    expected = state_of_all(engine)
+    engine.close()
+    wal = Wal.open(tmp_path / "data/collections/c/wal")
+    wal.append(2, b"\xc1")
+    wal.sync()
+    wal.close()
+    with pytest.raises(Exception, match="MessagePack"):
+        Engine.open(tmp_path / "data")
+    report, state = repaired(tmp_path / "data", tmp_path / "new")
+    assert state == expected
+    assert "the writes from seq_no 2 on" in report.collections[0].left_out[0]
 
 
 def test_a_repair_is_refused_where_it_could_do_harm(tmp_path: Path) -> None:

@@ -332,8 +332,13 @@ class _CollectionRepair:
         last = _reach(self._bodies, after_seq_no)
         wal = Wal.create(self._new / WAL_DIRECTORY, first_seq_no=after_seq_no + 1, ops=self._ops)
         for seq_no in range(after_seq_no + 1, last + 1):
+            try:
+                _take_into(self.taken, decode_write_batch(self._bodies[seq_no]))
+            except msgspec.DecodeError as error:
+                self._left_out.append(f"the writes from seq_no {seq_no} on: {error}")
+                last = seq_no - 1
+                break
             wal.append(seq_no, self._bodies[seq_no])
-            _take_into(self.taken, decode_write_batch(self._bodies[seq_no]))
             if seq_no % _RECORDS_PER_SYNC == 0:
                 wal.sync()
         wal.sync()
