@@ -253,6 +253,19 @@ def test_an_older_copy_of_a_whole_directory_opens(
         Engine.open(directory)
 
 
+def test_nothing_is_written_where_nothing_has_changed(history: History, tmp_path: Path) -> None:
+    directory = copied(history, tmp_path)
+    before = {path: path.read_bytes() for path in files_of(directory)}
+    for read_only in (True, False):
+        Engine.open(directory, FaultyFileOps(), read_only=read_only).close()
+    assert {path: path.read_bytes() for path in files_of(directory)} == before
+    engine = Engine.open(directory, FaultyFileOps())
+    fill(engine.collection("c"), 99)
+    assert (directory / "catalogue.doc").read_bytes() == before[directory / "catalogue.doc"]
+    engine.close()
+    assert (directory / "catalogue.doc").read_bytes() != before[directory / "catalogue.doc"]
+
+
 def test_a_directory_without_a_catalogue_or_a_note_of_one_is_an_older_one(
     history: History, tmp_path: Path
 ) -> None:
