@@ -14,6 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -347,7 +348,9 @@ class Hunt:
         self.check_all(self.engine)
         settings = self.engine.aliases(), self.engine.read_settings("quotas", dict)
         # Between two checkpoints: what is copied here is copied file by file.
-        with self.engine.collection("c")._checkpoint_lock:
+        with ExitStack() as between:
+            for name in self.engine.collection_names():
+                between.enter_context(self.engine.collection(name)._checkpoint_lock)
             killed_directory = Path(shutil.copytree(self.directory, work / "killed"))
         killed = Engine.open(killed_directory, FaultyFileOps())
         self.check_all(killed)
