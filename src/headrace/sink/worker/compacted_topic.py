@@ -30,6 +30,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from headrace.model.errors import ErrorCode, HeadraceError, Unavailable
+from headrace.sink.client_log import ClientLog
 from headrace.sink.client_settings import ClientSettings
 from headrace.sink.topics import TopicRefused, error_text, list_topics, make_topic
 
@@ -83,7 +84,7 @@ class CompactedTopic:
                 settings of the connection are wrong.
         """
         try:
-            admin = AdminClient(dict(self._settings), logger=logger)
+            admin = AdminClient(dict(self._settings), logger=ClientLog(logger))
         except KafkaException as error:
             raise self._unusable_settings(error) from None
         found = list_topics(admin).topics.get(self.name)
@@ -120,7 +121,7 @@ class CompactedTopic:
         with self._producer_lock:
             try:
                 if self._producer is None:
-                    self._producer = Producer(self._producer_settings(), logger=logger)
+                    self._producer = Producer(self._producer_settings(), logger=ClientLog(logger))
                 for key, value in records:
                     self._producer.produce(self.name, value, key, on_delivery=on_delivery)
                 left = self._producer.flush(timeout_s)
@@ -154,7 +155,7 @@ class CompactedTopic:
             UnusableTopic: the settings of the connection are wrong.
         """
         try:
-            consumer = Consumer(self._consumer_settings(), logger=logger)
+            consumer = Consumer(self._consumer_settings(), logger=ClientLog(logger))
         except KafkaException as error:
             raise self._unusable_settings(error) from None
         try:
