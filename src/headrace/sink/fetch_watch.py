@@ -3,8 +3,9 @@
 librdkafka forgets the brokers that the cluster does not name, and of a cluster whose last
 broker is about to go, or is not whole yet, that may be all of them. It begins again with
 `bootstrap.servers`, unless the connection ends at the same moment; then it has nobody to
-ask, for good, and says nothing (librdkafka 2.10 and later, issue 5301). So Kafka is asked
-through a client of its own now and then, and who is stuck is told so.
+ask, for good, and says nothing (librdkafka 2.10 and later:
+github.com/confluentinc/librdkafka/issues/5301). So Kafka is asked through a client of its own
+now and then, and who is stuck is told so.
 """
 
 from __future__ import annotations
