@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import grpc
@@ -86,6 +87,18 @@ NAMELESS = qdrant.CreateAlias(collection_name="c", alias_name="a/b")
             ),
             "Validation error in body: [optimizers_config.deleted_threshold: value 3.0 invalid, "
             "must be from 0.0 to 1.0]",
+        ),
+        (
+            "collections",
+            "Create",
+            qdrant.CreateCollection(
+                quantization_config=qdrant.QuantizationConfig(
+                    scalar=qdrant.ScalarQuantization(
+                        type=qdrant.QuantizationType.Int8, quantile=math.nan
+                    )
+                )
+            ),
+            "`quantile` is not a finite number",
         ),
         (
             "points",

@@ -197,6 +197,7 @@ def test_what_is_no_filter_is_a_format_error(body: Any, reason: str) -> None:
     with pytest.raises(FormatError) as caught:
         parse(body)
     assert caught.value.message.startswith("Format error in JSON body: ")
+    assert caught.value.message.count("Format error") == 1
     assert reason in caught.value.message
 
 

@@ -96,7 +96,6 @@ def place_of(rest: Rest, collection: str, path: str, body: bytes) -> Place:
         ("/points/scroll", b'{"limit":100}', Place.LOOP, Place.READ_THREAD),
         ("/points/query", b'{"query": [1, 0, 0, 0]}', Place.LOOP, Place.LOOP),
         ("/points/query", b'{"query": [1], "limit" : 1000}', Place.LOOP, Place.READ_THREAD),
-        ("/points/query/groups", b'{"group_size": 500}', Place.LOOP, Place.READ_THREAD),
         ("/points/search", b'{"vector": [1], "top": 500}', Place.LOOP, Place.READ_THREAD),
         ("/points/search/matrix/pairs", b'{"sample": 500}', Place.LOOP, Place.READ_THREAD),
         ("/points", b'{"ids": [1, 2, 3]}', Place.LOOP, Place.LOOP),
@@ -107,6 +106,9 @@ def place_of(rest: Rest, collection: str, path: str, body: bytes) -> Place:
                 ("/points/query", b'{"query": {"text": "a", "model": "m"}}'),
                 ("/points/query", b'{"query": {"text": "a", "mode\\u006c": "m"}}'),
                 ("/points/scroll", b'{"limi\\u0074": 1000}'),
+                ("/points/scroll", b'{"order_by": "n", "limit": 100}'),
+                ("/points/query/groups", b'{"group_by": "a", "group_size": 2}'),
+                ("/points/search/groups", b'{"group_by": "a", "with_lookup": "large"}'),
                 ("/points/query/batch", b'{"searches": []}'),
                 ("/points/search/batch", b'{"searches": []}'),
             )
@@ -134,7 +136,6 @@ def test_what_may_take_long_does_not_run_on_the_event_loop(
         ("/points/query", b'{"query": [1, 0, 0, 0], "limit": 50, "with_payload": true}'),
         ("/points/query", b'{"filter": {"must": [{"key": "a", "match": {"value": 1}}]}}'),
         ("/points/search", b'{"vector": [1, 0, 0, 0], "limit": 10}'),
-        ("/points/query/groups", b'{"query": [1, 0, 0, 0], "group_by": "a"}'),
         ("/points", b'{"ids": [1, 2, 3]}'),
     ],
 )
@@ -149,13 +150,12 @@ def test_large_payloads_are_not_written_down_on_the_event_loop(
     assert place_of(rest, collection, path, body) is Place.READ_THREAD
 
 
-def test_groups_may_show_more_points_than_either_of_their_sizes_says(
-    rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch
+def test_a_point_of_several_values_may_stand_in_an_order_more_often_than_there_are_points(
+    rest: Rest, collection: str
 ) -> None:
-    payload = {"text": "x" * (IN_PLACE_PAYLOAD_BYTES_MAX // 40)}
-    points = [{"id": n, "vector": [1, 0, 0, 0], "payload": payload} for n in range(40)]
+    payload = {"n": list(range(99)), "text": "x" * (IN_PLACE_PAYLOAD_BYTES_MAX // 99)}
+    points = [{"id": 1, "vector": [1, 0, 0, 0], "payload": payload}]
     rest.result("PUT", f"/collections/{collection}/points", {"points": points})
-    monkeypatch.setattr("headrace.server.rest.endpoint._FEW_POINTS", 20)
-    body = b'{"query": [1, 0, 0, 0], "group_by": "a", "limit": 19, "group_size": 19}'
-    assert place_of(rest, collection, "/points/query/groups", body) is Place.READ_THREAD
-    assert place_of(rest, collection, "/points/scroll", b'{"limit": 19}') is Place.LOOP
+    body = b'{"order_by": "n", "limit": 99}'
+    assert place_of(rest, collection, "/points/scroll", body) is Place.READ_THREAD
+    assert place_of(rest, collection, "/points/scroll", b'{"limit": 99}') is Place.LOOP

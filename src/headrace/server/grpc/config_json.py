@@ -11,6 +11,7 @@ that map in JSON, and one whose fields are all alternatives is the one that is s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -105,6 +106,8 @@ def _field_json(field: _Field, value: Any) -> Any:
         return config_json(value)
     if field.enum_type is not None:
         return _enum_json(field, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise MalformedInput(f"`{field.name}` is not a finite number")  # JSON has none
     return value if isinstance(value, (bool, int, float, str)) else list(value)
 
 

@@ -194,8 +194,9 @@ class Node:
 
     def payload_path(self) -> str:
         """A payload path, in its canonical text."""
+        text = self.text()
         try:
-            return str(parse_payload_path(self.text()))
+            return str(parse_payload_path(text))
         except MalformedInput as error:
             raise self.format_error(error.detail) from None
 

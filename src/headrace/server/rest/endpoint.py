@@ -72,8 +72,8 @@ IN_PLACE_PAYLOAD_BYTES_MAX = 256 * 1024
 _VECTORS_OF_ONE = 32
 
 # Three digits of points to show.
-_ASKS_FOR_MANY = re.compile(rb'"(?:limit|top|group_size|sample)"\s*:\s*[1-9]\d\d')
-# Others ask for fewer, unless they ask for groups of them.
+_ASKS_FOR_MANY = re.compile(rb'"(?:limit|top|sample)"\s*:\s*[1-9]\d\d')
+# Others ask for fewer.
 _FEW_POINTS = 100
 
 # Writers mostly wait for one another's sync: the more wait, the more share one.
@@ -450,10 +450,12 @@ def by_collection_size(call: Call) -> Place:
     most = IN_PLACE_FILTERED_POINTS_MAX if b'"filter"' in call.body else IN_PLACE_POINTS_MAX
     if points > most:
         return Place.READ_THREAD
-    if _ASKS_FOR_MANY.search(call.body) is None:
-        shown = points if b'"group_by"' in call.body else min(points, _FEW_POINTS)
-        return by_payloads_size(call, name, shown)
-    return by_points_size(call, name, points)
+    asks_for_many = _ASKS_FOR_MANY.search(call.body) is not None
+    if b'"order_by"' in call.body:  # where a point stands once for each of its values
+        return Place.READ_THREAD if asks_for_many else by_payloads_size(call, name, _FEW_POINTS)
+    if asks_for_many:
+        return by_points_size(call, name, points)
+    return by_payloads_size(call, name, min(points, _FEW_POINTS))
 
 
 def by_payloads_size(call: Call, name: str, points: int) -> Place:

@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.server.auth import Need
 from headrace.server.rest.answers import groups_answer
-from headrace.server.rest.endpoint import Call, Operation, by_collection_size, read_timed_out
+from headrace.server.rest.endpoint import Call, Operation, on_read_thread, read_timed_out
 from headrace.server.rest.groups import (
     GroupsRequest,
     parse_query_groups,
@@ -38,7 +38,8 @@ ROUTES = tuple(
     JsonRoute(
         "POST",
         f"{COLLECTION}/points/{path}/groups",
-        Operation(_groups(parse), by_collection_size, True, read_timed_out),
+        # A point stands in the group of each of its values, and others are shown beside it.
+        Operation(_groups(parse), on_read_thread, True, read_timed_out),
         Need.READ,
     )
     for path, parse in (
