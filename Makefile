@@ -4,12 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 KEEP ?=
 
+# What is compiled from it, and what was compiled for another state of it.
+COMPILED = $(wildcard src/headrace/*/*.so src/headrace/*/*/*.so src/headrace/*/*.c src/headrace/*/*/*.c)
+
 .PHONY: demo test test-slow test-clients check format bench bench-large clean
 
 # The stamp is remade whenever the dependencies or what is compiled change.
 $(VENV)/installed: pyproject.toml $(wildcard src/headrace/*/*.pyx src/headrace/engine/*/*.pyx src/headrace/engine/*/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	rm -f $(COMPILED)
 	$(BIN)/python -m pip install --quiet --editable ".[demo,dev]"
 	touch $@
 
@@ -47,4 +51,4 @@ bench-large: $(VENV)/bench-installed
 	$(BIN)/python -m benchmarks --only synthetic --points 1000000
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build $(COMPILED) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+import sysconfig
+import threading
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from headrace.engine.vector_index import graph as graph_module
+from headrace.engine.vector_index import byte_links, linking
 from headrace.engine.vector_index.graph import Abandoned, Graph, NodeKind, extended, new_graph
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vectors.untyped_faiss import faiss
 from headrace.model.vectors import Distance, FloatMatrix
 
-pytestmark = pytest.mark.skipif(graph_module.link_all is None, reason="built without a C compiler")
+needs_linking = pytest.mark.skipif(
+    graph_module.link_all is None, reason="built without a C compiler"
+)
 
 DIM = 24
 
@@ -72,6 +81,7 @@ def _recall(graph: Graph, vectors: FloatMatrix, width: int) -> float:
     return right / (10 * len(queries))
 
 
+@needs_linking
 def test_it_finds_what_a_graph_that_grew_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = _vectors(6000, 1)
     at_once = _linked(vectors)
@@ -82,12 +92,14 @@ def test_it_finds_what_a_graph_that_grew_finds(monkeypatch: pytest.MonkeyPatch) 
         assert _recall(at_once, vectors, width) >= _recall(grown, vectors, width) - 0.03
 
 
+@needs_linking
 def test_threads_change_nothing() -> None:
     vectors = _vectors(3000, 2)
     alone = _linked(vectors, threads=1)
     assert _links(_linked(vectors, threads=3)) == _links(alone)
 
 
+@needs_linking
 def test_links_are_of_other_nodes_and_each_once() -> None:
     graph = _linked(_vectors(2500, 3), m=8)
     lowest = graph.index.hnsw.nb_neighbors(0)
@@ -102,18 +114,20 @@ def test_links_are_of_other_nodes_and_each_once() -> None:
             assert node not in known
 
 
+@needs_linking
 @pytest.mark.parametrize("count", [1, 2, 3, 50, 799, 800, 801, 802, 1700])
 def test_every_node_is_reached_and_found(count: int) -> None:
     vectors = _vectors(count, 4)
     graph = _linked(vectors)
     assert graph.node_count == count
     assert _reached(graph) == count
-    found = [graph.search(vector, 1, 100, None).tolist() for vector in vectors]
+    found = [graph.search(vector, 1, 100, None)[:1].tolist() for vector in vectors]
     wrong = sum(one != [node] for node, one in enumerate(found))
     # Two vectors may have one code.
     assert wrong <= count * 0.02
 
 
+@needs_linking
 def test_many_copies_of_a_few_vectors_stay_reachable() -> None:
     few = _vectors(12, 5)
     vectors = np.repeat(few, 300, axis=0)
@@ -125,14 +139,16 @@ def test_many_copies_of_a_few_vectors_stay_reachable() -> None:
         assert (vectors[found] == vector).all()
 
 
+@needs_linking
 def test_all_vectors_alike() -> None:
     vectors = np.ones((2000, DIM), dtype=np.float32)
     graph = _linked(vectors)
     assert _reached(graph) == 2000
-    assert len(graph.search(vectors[0], 10, 50, None)) == 10
+    assert len(graph.search(vectors[0], 10, 50, None)) >= 10
 
 
-@pytest.mark.parametrize(("m", "dim"), [(2, 3), (4, 17), (64, 40), (16, 300)])
+@needs_linking
+@pytest.mark.parametrize(("m", "dim"), [(4, 3), (4, 17), (64, 40), (65, 40), (16, 300)])
 def test_links_and_dimensions_of_all_kinds(m: int, dim: int) -> None:
     vectors = _vectors(1500, 7, dim)
     graph = _linked(vectors, m=m)
@@ -140,6 +156,7 @@ def test_links_and_dimensions_of_all_kinds(m: int, dim: int) -> None:
     assert _recall(graph, vectors, 400) >= 0.9
 
 
+@needs_linking
 def test_a_graph_is_extended_by_many_and_then_by_few() -> None:
     vectors = _vectors(4000, 8)
     base = _extended(new_graph(vectors, Distance.EUCLID, IndexSettings()), vectors[:1000])
@@ -154,6 +171,7 @@ def test_a_graph_is_extended_by_many_and_then_by_few() -> None:
     assert _recall(all_of_them, vectors, 150) >= 0.94
 
 
+@needs_linking
 def test_the_builder_may_stop_it_at_any_step() -> None:
     vectors = _vectors(3000, 9)
     empty = new_graph(vectors, Distance.EUCLID, IndexSettings())
@@ -179,3 +197,57 @@ def test_the_builder_may_stop_it_at_any_step() -> None:
 
     extended(empty, 3000, lambda begin, end: vectors[begin:end], lambda: 2, lambda: False, report)
     assert told == 3000
+
+
+def test_what_can_be_compiled_is() -> None:
+    """Without it the tests of compiled modules are skipped, and everything is slower."""
+    headers = Path(sysconfig.get_paths()["include"], "Python.h")
+    if shutil.which("cc") and headers.exists():
+        assert graph_module.ByteWalk is not None
+        assert graph_module.link_all is not None
+
+
+@needs_linking
+@pytest.mark.parametrize("seed", [1, 2])
+def test_pairs_of_copies_are_reached_with_few_links(seed: int) -> None:
+    half = np.random.default_rng(seed).standard_normal((750, 16)).astype(np.float32)
+    vectors = np.repeat(half, 2, axis=0)
+    assert _reached(_linked(vectors, m=4)) == len(vectors)
+
+
+@needs_linking
+@pytest.mark.parametrize(("m", "ef_construct"), [(2, 100), (128, 100), (16, 1000)])
+def test_what_is_cheaper_one_by_one_is_linked_so(
+    m: int, ef_construct: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(graph_module, "link_all", refuse)
+    vectors = _vectors(300, 3)
+    settings = IndexSettings(m=m, ef_construct=ef_construct)
+    graph = _extended(new_graph(vectors, Distance.EUCLID, settings), vectors)
+    assert graph.node_count == 300
+
+
+@needs_linking
+def test_no_more_threads_than_allowed_link() -> None:
+    vectors = _vectors(4000, 4)
+    empty = new_graph(vectors, Distance.EUCLID, IndexSettings())
+    running = most = 0
+    lock = threading.Lock()
+    original = byte_links.compare_all
+
+    def counted(*arguments: Any) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        original(*arguments)
+        with lock:
+            running -= 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linking, "compare_all", counted)
+        extended(empty, 4000, lambda b, e: vectors[b:e], lambda: 1, lambda: False, lambda _: None)
+    assert most == 1

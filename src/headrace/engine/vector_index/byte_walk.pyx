@@ -22,6 +22,9 @@ cdef extern from "byte_codes.h":
     ) noexcept nogil
     void hr_prefetch(const void *first, size_t byte_count) noexcept nogil
 
+cdef extern from "float.h":
+    float FLOAT_MAX "FLT_MAX"
+
 cdef extern from "math.h":
     float rintf(float x) noexcept nogil
 
@@ -144,6 +147,13 @@ cdef class ByteWalk:
         self.node_count = begins.shape[0] - 1
         if codes.shape[0] < self.node_count * <Py_ssize_t>code_dim:
             raise ValueError("fewer codes than nodes")
+        if self.node_count and entry >= 0:
+            if entry >= self.node_count or top_layer + 1 >= layer_begins.shape[0]:
+                raise ValueError("walks begin at a node that is not there")
+            if begins[entry + 1] - begins[entry] < <uint64_t>layer_begins[top_layer + 1]:
+                raise ValueError("walks begin on a layer that their first node is not on")
+            if <uint64_t>links.shape[0] < begins[self.node_count]:
+                raise ValueError("fewer links than the nodes have")
         self.codes, self.code_dim = codes, code_dim
         self.links, self.begins, self.layer_begins = links, begins, layer_begins
         self.entry, self.top_layer = entry, top_layer
@@ -160,7 +170,9 @@ cdef class ByteWalk:
     ):
         """The nodes that are nearest by their codes, nearest first; k at most.
 
-        There are none if the codes cannot express the query. Releases the interpreter lock.
+        There are none if the codes cannot express the query, and as many as were met, up to
+        `width`, if even the k nearest are so near that rounding decides about their order.
+        Releases the interpreter lock.
 
         Args:
             query: shape (dim,).
@@ -199,7 +211,7 @@ cdef class ByteWalk:
             pool.entries = <uint64_t *>(coded + self.code_dim)
             pool.size, pool.capacity = 0, width
             found.entries = pool.entries + width + 1
-            found.size, found.capacity = 0, k
+            found.size, found.capacity = 0, width
             batch = <int32_t *>(found.entries + width + 1)
             scratch = self._take_scratch()
             with nogil:
@@ -207,7 +219,9 @@ cdef class ByteWalk:
                 self._walk(coded, &pool, &found, allowed, scratch, batch, batch + links_max)
             self.scratches.append(scratch)
             if allowed is None:
-                found.entries, found.size = pool.entries, min(pool.size, k)
+                found.entries, found.size = pool.entries, pool.size
+            if not self._is_rounding(&found, k):
+                found.size = min(found.size, k)
             return _nodes_of(&found)
         finally:
             PyMem_RawFree(coded)
@@ -226,7 +240,8 @@ cdef class ByteWalk:
             nodes: shape (n,).
 
         Returns:
-            shape (n,), int64; None if the codes cannot express the query.
+            shape (n,), int64; None if the codes cannot express the query, or if rounding
+            decides which nodes are nearest.
         """
         cdef Pool found
         cdef uint8_t *coded
@@ -243,7 +258,7 @@ cdef class ByteWalk:
             found.size, found.capacity = 0, k
             with nogil:
                 self._scan(coded, &found, nodes)
-            return _nodes_of(&found)
+            return None if self._is_rounding(&found, k) else _nodes_of(&found)
         finally:
             PyMem_RawFree(coded)
 
@@ -272,9 +287,18 @@ cdef class ByteWalk:
             found.size, found.capacity = 0, k
             with nogil:
                 self._scan_mask(coded, &found, mask)
-            return _nodes_of(&found)
+            return None if self._is_rounding(&found, k) else _nodes_of(&found)
         finally:
             PyMem_RawFree(coded)
+
+    cdef bint _is_rounding(self, Pool *found, Py_ssize_t k) noexcept:
+        """Whether the k nearest, if there are as many, all lie within a few steps.
+
+        Rounding alone makes a sixth of a squared step of each component, on average.
+        """
+        if not k or found.size < k:
+            return False
+        return <Py_ssize_t>(found.entries[k - 1] >> 32) < self.offset.shape[0]
 
     cdef Py_ssize_t links_max(self) noexcept:
         cdef Py_ssize_t layer, most = BATCH
@@ -299,7 +323,8 @@ cdef class ByteWalk:
             far += (scaled - inside) * (scaled - inside)
             far_from_middle += (scaled - <float>127.5) * (scaled - <float>127.5)
             coded[i] = <uint8_t>rintf(inside)
-        return is_forced or not far > self.outside_share * far_from_middle
+        # Beyond what a float holds the comparison says nothing.
+        return is_forced or (far <= self.outside_share * far_from_middle and far < FLOAT_MAX)
 
     cdef void _scan(
         self, const uint8_t *coded, Pool *found, const int64_t[::1] nodes

@@ -119,10 +119,11 @@ class ByteCodes:
 
     def good_enough(self, vectors: FloatMatrix) -> bool:
         """Whether candidates by codes hold nearly all nearest neighbours within a sample."""
-        sample = vectors[:_SAMPLE_VECTORS]
+        # From all parts of it: rows come in the order in which they were written.
+        sample = vectors[:: max(1, len(vectors) // _SAMPLE_VECTORS)]
         if len(sample) <= _SAMPLE_CANDIDATES:
             return True
-        queries = slice(0, _SAMPLE_QUERIES)
+        queries = slice(0, None, max(1, len(sample) // _SAMPLE_QUERIES))
         coded = self.encode(sample)
         truth = _nearest(sample[queries], sample, _SAMPLE_NEAREST)
         found = _nearest(coded[queries], coded, _SAMPLE_CANDIDATES)

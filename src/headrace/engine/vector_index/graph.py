@@ -57,8 +57,12 @@ _EF_CONSTRUCT_FACTOR = 1.5
 # candidate that was asked for: then a walk of the same width finds as much.
 _CANDIDATES_FACTOR = 0.8
 
-# Linking all nodes at once takes about a fifth of the time of adding them one by one.
+# Linking all nodes at once takes about a fifth of the time of adding them one by one; with
+# more candidates or links than these it no longer does, and with very few links there is no
+# room for those that connect what lies apart.
 _LINKED_AT_ONCE_SHARE = 0.2
+_LINKED_AT_ONCE_M = range(4, 65)
+_LINKED_AT_ONCE_EF_CONSTRUCT_MAX = 256
 
 # FAISS adds up squared differences of codes, each below 2^16, as int32.
 _CODED_DIM_MAX = 2**15
@@ -173,10 +177,11 @@ class Graph:
         allowed: RowSet | None,
         query_encoding: QueryEncoding = QueryEncoding.DEFAULT,
     ) -> NDArray[np.int64]:
-        """The nodes that are nearest by what the graph holds, nearest first; k at most.
+        """The nodes that are nearest by what the graph holds, nearest first; mostly k at most.
 
-        There are none if the nodes' codes cannot express the query: the walk would go the
-        wrong way. Releases the interpreter lock and uses the calling thread alone.
+        There may be up to `ef` if codes cannot tell the nearest apart, and there are none if
+        they cannot express the query: the walk would go the wrong way. Releases the interpreter
+        lock and uses the calling thread alone.
 
         Args:
             query: shape (dim,), float32.
@@ -219,7 +224,7 @@ class Graph:
 
         Returns:
             shape (n,), int64, nearest first; None if the graph has no codes that are compared
-            faster than vectors, or they cannot express the query.
+            faster than vectors, or they cannot express the query or tell the nearest apart.
         """
         walk = self._byte_walk
         if walk is None:
@@ -363,8 +368,7 @@ def extended(
     Raises:
         Abandoned: `is_stopped` said so.
     """
-    is_coded = base.kind is NodeKind.EUCLID_CODES and link_all is not None
-    if is_coded and node_count > _LINKED_AT_ONCE_SHARE * base.node_count:
+    if _is_linked_at_once(base) and node_count > _LINKED_AT_ONCE_SHARE * base.node_count:
         return _linked_at_once(base, node_count, vectors_of, threads, is_stopped, report)
     index = base.copied_index()
     before = int(faiss.omp_get_max_threads())
@@ -380,6 +384,17 @@ def extended(
     finally:
         faiss.omp_set_num_threads(before)
     return Graph(index, base.kind, base.codes, base.options)
+
+
+def _is_linked_at_once(base: Graph) -> bool:
+    """Whether a graph like this may be linked at once, if there is enough to link."""
+    options = base.options
+    return (
+        base.kind is NodeKind.EUCLID_CODES
+        and options.m in _LINKED_AT_ONCE_M
+        and options.ef_construct <= _LINKED_AT_ONCE_EF_CONSTRUCT_MAX
+        and link_all is not None
+    )
 
 
 def _linked_at_once(

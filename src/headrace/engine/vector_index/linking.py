@@ -52,7 +52,7 @@ _LOPSIDED_SHARE = 0.9
 
 # For this many candidates of a node there is one more way to group them.
 _CANDIDATES_PER_GROUPING = 6.4
-_GROUPINGS_MIN = 4
+_GROUPINGS_MIN, _GROUPINGS_MAX = 4, 24
 
 # What is known of the nearest takes no more memory than this, while it is not less than is
 # linked to: so much for each of a million nodes, or fewer candidates.
@@ -204,12 +204,12 @@ class _Layer:
         self._run = run
         self._rng = rng
         self._report = report
-        self._groupings = 1
-        if self._count > _GROUP_MAX:
-            wanted = math.ceil(candidates / _CANDIDATES_PER_GROUPING)
-            self._groupings = max(_GROUPINGS_MIN, wanted)
         affordable = max(degree, _POOL_BYTES // (8 * self._count))
         size = max(1, min(candidates, affordable, self._count - 1))
+        self._groupings = 1
+        if self._count > _GROUP_MAX:
+            wanted = math.ceil(size / _CANDIDATES_PER_GROUPING)
+            self._groupings = min(max(_GROUPINGS_MIN, wanted), _GROUPINGS_MAX)
         self._pools = np.full((self._count, size), EMPTY, dtype=np.uint64)
 
     def link(self, slack: float, root: int, nodes_above: Nodes, links_above: Links) -> Links:
@@ -222,7 +222,8 @@ class _Layer:
             links_above: shape (len(nodes_above), w): their links there.
         """
         for grouping in range(self._groupings):
-            self._run(compare_all, ((self._codes, group, self._pools) for group in self._groups()))
+            groups = list(self._groups())
+            self._run(compare_all, ((self._codes, group, self._pools) for group in groups))
             self._report(0.7 * (grouping + 1) / self._groupings)
         if self._groupings > 1:
             self._ask_neighbours()
@@ -365,7 +366,9 @@ class _Layer:
         """The nearest of some nodes, if there are any."""
         if not len(others):
             return others
-        nearest: Nodes = others[self._nearest_pivots(np.array([node], dtype=np.int32), others)]
+        place = np.empty(1, dtype=np.int32)
+        nearest_pivots(self._codes, np.array([node], dtype=np.int32), others, place)
+        nearest: Nodes = others[place]
         return nearest
 
     def _parts(self) -> Iterator[tuple[int, int]]:

@@ -39,6 +39,9 @@ _COARSE_CANDIDATES_MIN = 60
 _SCANNED_FACTOR = 4
 _SCANNED_CANDIDATES_MIN = 40
 
+# With more of them, or among not many more nodes, all are scored from the floats instead.
+_SCANNED_CANDIDATES_MAX = 2048
+
 # A masked walk that met fewer than this share of the candidates it was widened for did
 # not pass where the allowed rows are.
 _MET_SHARE_MIN = 0.5
@@ -253,16 +256,16 @@ class SealedRange:
             wanted = k + max(k // 2, _MORE_CANDIDATES_MIN) if graph.is_coded else k
         wanted = min(nodes.count, wanted)
         width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
-        plan = plan_range(
-            nodes.count, node_count, len(query), width, settings, graph.can_scan_codes
+        scanned = max(wanted, _SCANNED_FACTOR * k + _SCANNED_CANDIDATES_MIN)
+        can_scan = graph.can_scan_codes and scanned <= min(
+            _SCANNED_CANDIDATES_MAX, nodes.count // _SCANNED_FACTOR
         )
+        plan = plan_range(nodes.count, node_count, len(query), width, settings, can_scan)
         if plan.strategy is Strategy.CODES:
-            scanned = graph.nearest_of(
-                query, max(wanted, _SCANNED_FACTOR * k + _SCANNED_CANDIDATES_MIN), nodes
-            )
-            if scanned is not None:
-                scanned.sort()
-                return scanned
+            found = graph.nearest_of(query, scanned, nodes)
+            if found is not None:
+                found.sort()
+                return found
         elif plan.strategy is Strategy.GRAPH:
             found = graph.search(
                 query,
