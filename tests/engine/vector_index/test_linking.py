@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headrace.engine.vector_index import graph as graph_module
 from headrace.engine.vector_index import byte_links, linking
+from headrace.engine.vector_index import graph as graph_module
 from headrace.engine.vector_index.graph import Abandoned, Graph, NodeKind, extended, new_graph
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vectors.untyped_faiss import faiss
