@@ -10,12 +10,15 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import httpx
+import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -25,6 +28,8 @@ from headrace.client import memory
 from headrace.client.errors import UsedAfterFork
 from headrace.client.shared import lease_store
 from headrace.model.errors import DirectoryInUse, MalformedInput, Unavailable
+from headrace.model.vectors import Vector
+from headrace.service.inference import register_model
 from headrace.service.service import Service
 from tests.headrace_process import HeadraceProcess
 
@@ -93,12 +98,36 @@ def test_a_client_works_inside_a_running_event_loop(client: QdrantClient) -> Non
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("option", ["prefer_grpc", "url", "api_key", "cloud_inference"])
+@pytest.mark.parametrize("option", ["prefer_grpc", "url", "api_key"])
 def test_options_of_a_server_are_refused(option: str) -> None:
     with pytest.raises(TypeError, match=f"in this process, where {option}"):
         headrace.connect(":memory:", **{option: True})
     with pytest.raises(TypeError, match=option):
         headrace.connect_async(":memory:", **{option: True})
+
+
+def test_texts_go_to_the_models_of_this_process() -> None:
+    def embed(text: str, options: Mapping[str, Any], as_query: bool) -> Vector:
+        return np.array([len(text), as_query, 0, 0], dtype=np.float32)
+
+    register_model("test/embedded", embed)
+    [three, four] = (models.Document(text=text, model="test/embedded") for text in ("abc", "abcd"))
+
+    with closing(headrace.connect(":memory:", cloud_inference=True)) as client:
+        client.create_collection("c", vectors_config=VECTORS)
+        client.upsert("c", [models.PointStruct(id=1, vector=three)])
+        assert client.retrieve("c", [1], with_vectors=True)[0].vector == [3.0, 0.0, 0.0, 0.0]
+        assert client.query_points("c", query=four).points[0].score == 12.0
+
+    async def stored() -> object:
+        one = headrace.connect_async(":memory:", cloud_inference=True)
+        await one.create_collection("c", vectors_config=VECTORS)
+        await one.upsert("c", [models.PointStruct(id=1, vector=four)])
+        [record] = await one.retrieve("c", [1], with_vectors=True)
+        await one.close()
+        return record.vector
+
+    assert asyncio.run(stored()) == [4.0, 0.0, 0.0, 0.0]
 
 
 def test_a_url_is_no_path() -> None:

@@ -32,6 +32,7 @@ def connect(
     *,
     timeout: float | None = None,
     local_inference_batch_size: int | None = None,
+    cloud_inference: bool = False,
     **remote_options: Any,
 ) -> QdrantClient:
     """A `QdrantClient` whose engine runs in this process; thread-safe.
@@ -45,6 +46,8 @@ def connect(
         timeout: seconds after which a call raises `ResponseHandlingException`, unless it
             is given a timeout of its own; None waits for ever.
         local_inference_batch_size: as `QdrantClient` has it.
+        cloud_inference: whether texts in place of vectors go to the engine, and its models,
+            rather than to fastembed; nothing leaves the process.
         **remote_options: refused; here so that the error can say why.
 
     Raises:
@@ -53,7 +56,9 @@ def connect(
         TypeError: an option that only a server has, such as `prefer_grpc`.
     """
     _refuse(remote_options)
-    return EmbeddedQdrantClient(lease_store(path), timeout, local_inference_batch_size)
+    return EmbeddedQdrantClient(
+        lease_store(path), timeout, local_inference_batch_size, cloud_inference
+    )
 
 
 def connect_async(
@@ -61,6 +66,7 @@ def connect_async(
     *,
     timeout: float | None = None,
     local_inference_batch_size: int | None = None,
+    cloud_inference: bool = False,
     **remote_options: Any,
 ) -> AsyncQdrantClient:
     """An `AsyncQdrantClient` whose engine runs in this process, on threads; see `connect`.
@@ -70,7 +76,9 @@ def connect_async(
     Args and Raises: as `connect`.
     """
     _refuse(remote_options)
-    return AsyncEmbeddedQdrantClient(lease_store(path), timeout, local_inference_batch_size)
+    return AsyncEmbeddedQdrantClient(
+        lease_store(path), timeout, local_inference_batch_size, cloud_inference
+    )
 
 
 class EmbeddedQdrantClient(QdrantClient):
@@ -80,15 +88,24 @@ class EmbeddedQdrantClient(QdrantClient):
         lease: the store; closed with the client.
         timeout_s: see `connect`.
         local_inference_batch_size: see `QdrantClient`.
+        cloud_inference: see `connect`.
     """
 
     def __init__(
-        self, lease: Lease, timeout_s: float | None, local_inference_batch_size: int | None
+        self,
+        lease: Lease,
+        timeout_s: float | None,
+        local_inference_batch_size: int | None,
+        cloud_inference: bool,
     ) -> None:
         self._lease = lease
         lease.close_with(self)
         options = _http_options(lease, timeout_s)
-        super().__init__(local_inference_batch_size=local_inference_batch_size, **options)
+        super().__init__(
+            local_inference_batch_size=local_inference_batch_size,
+            cloud_inference=cloud_inference,
+            **options,
+        )
         self._client = _EmbeddedRemote(**options)
 
     def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
@@ -117,15 +134,24 @@ class AsyncEmbeddedQdrantClient(AsyncQdrantClient):
         lease: the store; closed with the client.
         timeout_s: see `connect`.
         local_inference_batch_size: see `AsyncQdrantClient`.
+        cloud_inference: see `connect`.
     """
 
     def __init__(
-        self, lease: Lease, timeout_s: float | None, local_inference_batch_size: int | None
+        self,
+        lease: Lease,
+        timeout_s: float | None,
+        local_inference_batch_size: int | None,
+        cloud_inference: bool,
     ) -> None:
         self._lease = lease
         lease.close_with(self)
         options = _http_options(lease, timeout_s)
-        super().__init__(local_inference_batch_size=local_inference_batch_size, **options)
+        super().__init__(
+            local_inference_batch_size=local_inference_batch_size,
+            cloud_inference=cloud_inference,
+            **options,
+        )
         self._client = _AsyncEmbeddedRemote(**options)
 
     async def close(self, grpc_grace: float | None = None, **kwargs: Any) -> None:
