@@ -23,6 +23,7 @@ from tests.sink.memory_target import MemoryTarget
 from tests.sink.records import PARTITION, kafka_records, value
 
 OTHER_PARTITION = SourcePartition("connect-test", "topic", 1)
+SLOW_MODEL = {"vector__from__text": "text", "vector__from__text__model": "test/slow"}
 
 
 class StubSource:
@@ -121,6 +122,52 @@ def test_a_flush_waits_for_a_slow_model_no_longer_than_it_may_and_the_rest_comes
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("headrace.sink.task._FLUSH_TIMEOUT_S", 0.0)
+    texts = register_slow_model()
+    target = MemoryTarget(c=2)
+    source = StubSource(
+        kafka_records(*(envelope(number) for number in range(200))),
+        kafka_records(envelope(200), first_offset=200),
+    )
+    with task_with(target, source, **SLOW_MODEL) as task:
+        task._flush()
+        assert 0 < len(texts) < 200
+        assert "handed partitions over before all was written" in caplog.text
+        turn_until(task, source, lambda: source.durable == {PARTITION: 201})
+    assert set(target.collections["c"]) == set(range(201))
+    assert len(texts) == 201
+
+
+def test_what_was_read_and_lost_behind_a_slow_batch_is_not_written_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("headrace.sink.task._FLUSH_TIMEOUT_S", 0.0)
+    register_slow_model()
+    target = MemoryTarget(c=2)
+    slow = kafka_records(*(envelope(number) for number in range(200)))
+    later = kafka_records(envelope(200), first_offset=200)
+    source = StubSource(slow, later)
+    other = kafka_records(envelope(201), partition=OTHER_PARTITION)
+    with task_with(target, source, **SLOW_MODEL) as task:
+        task._flush()
+        assert list(source.ready) == [later]
+        source.ready[0] = later + other
+        # Once, while the model is at the first records, somebody else gets their partition.
+        losses = [{PARTITION}]
+
+        def wait(wait_s: float) -> None:
+            if losses:
+                task._drop(losses.pop())
+
+        source.wait = wait  # type: ignore[method-assign]
+        turn_until(task, source, lambda: OTHER_PARTITION in source.durable)
+    assert set(target.collections["c"]) == {201}
+    # Who gets the partition would take what was not written for repeated.
+    assert PARTITION not in target.taken("c")
+    assert PARTITION not in source.durable
+
+
+def register_slow_model() -> list[str]:
+    """Register `test/slow`; returns the texts that it is given."""
     texts: list[str] = []
 
     def model(some: Sequence[str], options: object, as_query: bool) -> list[list[float]]:
@@ -132,19 +179,7 @@ def test_a_flush_waits_for_a_slow_model_no_longer_than_it_may_and_the_rest_comes
         guarded("test/slow", lambda text, *others: model([text], *others)[0]),
         guarded_batch("test/slow", model),
     )
-    target = MemoryTarget(c=2)
-    source = StubSource(
-        kafka_records(*(envelope(number) for number in range(200))),
-        kafka_records(envelope(200), first_offset=200),
-    )
-    embedding = {"vector__from__text": "text", "vector__from__text__model": "test/slow"}
-    with task_with(target, source, **embedding) as task:
-        task._flush()
-        assert 0 < len(texts) < 200
-        assert "handed partitions over before all was written" in caplog.text
-        turn_until(task, source, lambda: source.durable == {PARTITION: 201})
-    assert set(target.collections["c"]) == set(range(201))
-    assert len(texts) == 201
+    return texts
 
 
 def envelope(point_id: int) -> bytes:

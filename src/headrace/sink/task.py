@@ -82,6 +82,8 @@ class SinkTask:
         self._embedder = Embedder(config.shape.text)
         # Read, and not decoded or embedded to its end yet.
         self._decoding: Batch | None = None
+        # Read after that, while a flush has left it behind.
+        self._read: list[KafkaRecord] = []
         self._full_turns = 0
         # Of consumers that were abandoned.
         self._commits_before = 0
@@ -139,10 +141,10 @@ class SinkTask:
             self._full_turns = 0
             source.set_paused(False)
             source.check()
-            kafka_records = source.read(self._limits, _POLL_WAIT_S)
+            self._read = source.read(self._limits, _POLL_WAIT_S)
             self._finish_decoding(source, lanes)
-            if kafka_records:
-                self._decoding = self._decoded(kafka_records)
+            if self._read:
+                self._decoding, self._read = self._decoded(self._read), []
                 self._finish_decoding(source, lanes)
         else:
             self._full_turns += 1
@@ -254,6 +256,7 @@ class SinkTask:
     def _drop(self, partitions: Collection[SourcePartition]) -> None:
         if self._decoding is not None:
             self._decoding.drop(partitions)
+        self._read = [one for one in self._read if one.partition not in partitions]
         if self._lanes is not None:
             self._lanes.drop(partitions)
 
@@ -319,7 +322,7 @@ class SinkTask:
         if self._lanes is not None:
             self._lanes.close()
             self._note_written(source, self._lanes)
-        self._decoding = None
+        self._decoding, self._read = None, []
         self._save(source)
         self._commits_before += source.commits_completed
 
