@@ -49,11 +49,13 @@ class Watched:
             return None
         return {one: self.ends[one] for one in partitions if one in self.ends}
 
-    def turn_for(self, seconds: float, turn_s: float = 0.5) -> None:
+    def turn_for(self, seconds: float, turn_s: float = 0.5, is_drained: bool = True) -> None:
         """Turns of the task, whose questions are answered at once."""
         for _ in range(int(seconds / turn_s)):
             self._now_s += turn_s
             self.watch.check()
+            if is_drained:
+                self.watch.note_drained()
             if self.watch._question is not None:
                 self.watch._question.join()
 
@@ -85,6 +87,19 @@ def test_what_comes_within_the_grace_ends_the_suspicion(monkeypatch: pytest.Monk
         watched.turn_for(fetch_watch.SILENCE_S + fetch_watch.GRACE_S - 2)
         watched.watch.note(PARTITION)
         watched.watch.note(OTHER)
+
+
+def test_a_partition_whose_records_wait_behind_those_of_another_is_no_stuck_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = Watched(monkeypatch, PARTITION, OTHER)
+    watched.ends = {PARTITION: 7, OTHER: 10_000}
+    for _ in range(10):
+        watched.turn_for(fetch_watch.SILENCE_S / 2, is_drained=False)
+        watched.watch.note(OTHER)
+    # Once the other's are all read, it counts again.
+    with pytest.raises(ConsumerStuck, match=r"read up to 5, .* to 7"):
+        watched.turn_for(2 * fetch_watch.GRACE_S + 1)
 
 
 def test_an_idle_partition_is_no_stuck_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,9 @@ class ConsumerStuck(Exception):
 class FetchWatch:
     """Watches one consumer and its partitions; for its task's thread.
 
-    Time counts while the task reads.
+    Time counts while the task reads. Partitions share one queue in the client, in which a
+    silent one's records may stand behind minutes of another's; so none counts as stuck before
+    the task has once come to the end of that queue.
 
     Args:
         ask: Kafka, through another client, for the ends of partitions; on a thread.
@@ -68,6 +70,8 @@ class FetchWatch:
         self._heard_s: dict[_Watched, float] = {None: 0.0}
         # Since when something silent is known to be stuck.
         self._stuck_s: dict[_Watched, float] = {}
+        # When nothing that was fetched was left to be read.
+        self._drained_s = 0.0
         self._asked: Collection[_Watched] = ()
         self._answer: Answer = None
         self._question: threading.Thread | None = None
@@ -79,6 +83,10 @@ class FetchWatch:
         self._heard_s[watched] = self._clock_s
         if self._stuck_s:
             self._stuck_s.pop(watched, None)
+
+    def note_drained(self) -> None:
+        """All that the consumer has fetched was read."""
+        self._drained_s = self._clock_s
 
     def note_all(self) -> None:
         """All begins anew, after a pause."""
@@ -129,7 +137,7 @@ class FetchWatch:
         trouble = self._trouble(watched)
         if trouble is None:
             self.note(watched)
-        elif watched not in self._stuck_s:
+        elif self._drained_s <= self._stuck_s.get(watched, self._clock_s):
             self._stuck_s[watched] = self._clock_s
         else:
             raise ConsumerStuck(trouble)

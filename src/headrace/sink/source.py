@@ -146,20 +146,26 @@ class Source:
             TaskFailed: somebody must act.
         """
         if not self._ready:
-            self._take(self._consumer.consume(1, timeout=wait_s))
+            self._take(self._consume(1, wait_s))
         if not self._ready:
             return []
         deadline = time.monotonic() + limits.linger_ms / 1000
         while len(self._ready) < limits.records_max and self._ready_bytes < limits.bytes_max:
             wanted = min(_CHUNK_RECORDS, limits.records_max - len(self._ready))
-            taken = self._consumer.consume(wanted, timeout=0)
+            taken = self._consume(wanted, 0)
             if not taken:
                 linger_s = deadline - time.monotonic()
                 if linger_s <= 0:
                     break
-                taken = self._consumer.consume(wanted, timeout=linger_s)
+                taken = self._consume(wanted, linger_s)
             self._take(taken)
         return self.close_batch(limits)
+
+    def _consume(self, wanted: int, wait_s: float) -> list[Message]:
+        messages = self._consumer.consume(wanted, timeout=wait_s)
+        if not messages:
+            self._watch.note_drained()
+        return messages
 
     def close_batch(self, limits: BatchLimits) -> list[KafkaRecord]:
         """What was read so far, within the limits; an oversize record goes alone."""
