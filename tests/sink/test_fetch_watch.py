@@ -30,7 +30,12 @@ class Watched:
         finds_brokers: whether the consumer gets an answer.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *partitions: SourcePartition) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *partitions: SourcePartition,
+        fetch_wait_s: float = 0.0,
+    ) -> None:
         self.ends: dict[SourcePartition, int] = {}
         self.positions: dict[SourcePartition, int | None] = dict.fromkeys(partitions, 5)
         self.asked: list[set[SourcePartition]] = []
@@ -38,7 +43,10 @@ class Watched:
         self._now_s = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self._now_s)
         self.watch = FetchWatch(
-            self._ask, lambda one: self.positions.get(one), lambda: self.finds_brokers
+            self._ask,
+            lambda one: self.positions.get(one),
+            lambda: self.finds_brokers,
+            fetch_wait_s,
         )
         for one in partitions:
             self.watch.note(one)
@@ -100,6 +108,16 @@ def test_a_partition_whose_records_wait_behind_those_of_another_is_no_stuck_one(
     # Once the other's are all read, it counts again.
     with pytest.raises(ConsumerStuck, match=r"read up to 5, .* to 7"):
         watched.turn_for(2 * fetch_watch.GRACE_S + 1)
+
+
+def test_records_that_a_broker_may_keep_back_make_no_stuck_partition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watched = Watched(monkeypatch, PARTITION, fetch_wait_s=45)
+    watched.ends = {PARTITION: 7}
+    watched.turn_for(fetch_watch.SILENCE_S + fetch_watch.GRACE_S + 44)
+    with pytest.raises(ConsumerStuck):
+        watched.turn_for(5)
 
 
 def test_an_idle_partition_is_no_stuck_one(monkeypatch: pytest.MonkeyPatch) -> None:

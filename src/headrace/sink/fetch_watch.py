@@ -54,6 +54,7 @@ class FetchWatch:
         ask: Kafka, through another client, for the ends of partitions; on a thread.
         position: the offset of the next record; None if nothing was heard of a partition yet.
         finds_brokers: whether the consumer itself gets an answer from Kafka.
+        fetch_wait_s: how long a broker may keep few records back (`fetch.wait.max.ms`).
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class FetchWatch:
         ask: Callable[[Collection[SourcePartition]], Answer],
         position: Callable[[SourcePartition], int | None],
         finds_brokers: Callable[[], bool],
+        fetch_wait_s: float = 0.0,
     ) -> None:
         self._ask = ask
         self._position = position
         self._finds_brokers = finds_brokers
+        self._grace_s = GRACE_S + fetch_wait_s
         self._clock_s = 0.0
         self._turned_at = time.monotonic()
         self._heard_s: dict[_Watched, float] = {None: 0.0}
@@ -123,7 +126,7 @@ class FetchWatch:
     def _is_due(self, watched: _Watched) -> bool:
         stuck_s = self._stuck_s.get(watched)
         if stuck_s is not None:
-            return self._clock_s - stuck_s >= GRACE_S
+            return self._clock_s - stuck_s >= self._grace_s
         return self._clock_s - self._heard_s[watched] >= SILENCE_S
 
     def _run_question(self) -> None:

@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 # when each is a megabyte, many enough that the call costs nothing.
 _CHUNK_RECORDS: Final = 100
 _REQUEST_TIMEOUT_S: Final = 2.0
+# librdkafka's.
+_FETCH_WAIT_MS_DEFAULT: Final = 500
 _NO_PARTITION: Final = SourcePartition("", "", 0)
 _ABANDON_TIMEOUT_S: Final = 5.0
 _NEEDS_OPERATOR: Final = frozenset(
@@ -120,7 +122,6 @@ class Source:
         # The broker must say when it does not have the offset at which to resume, instead of
         # starting anywhere else: see `_resume_elsewhere`.
         settings["auto.offset.reset"] = "error"
-        self._watch = FetchWatch(partial(ask_kafka, settings), self._read_to, self._finds_brokers)
         # A pattern needs the metadata of all topics anyway.
         self._any_topic = config.topics[0] if config.topics else None
         self.commits_completed = 0
@@ -129,6 +130,10 @@ class Source:
             self._consumer = Consumer({**settings, **callbacks}, logger=ClientLog(logger))
         except KafkaException as error:
             raise TaskFailed(f"The consumer's settings are refused: {error}") from None
+        fetch_wait_ms = int(settings.get("fetch.wait.max.ms", _FETCH_WAIT_MS_DEFAULT))
+        self._watch = FetchWatch(
+            partial(ask_kafka, settings), self._read_to, self._finds_brokers, fetch_wait_ms / 1000
+        )
         pattern = config.topics_pattern
         self._consumer.subscribe(
             list(config.topics) if pattern is None else [pattern],
