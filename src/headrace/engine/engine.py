@@ -547,6 +547,10 @@ class Engine:
         ]
 
     def _load(self) -> None:
+        # A kill leaves names that no sync has made durable yet: before anything is said of
+        # them, in a catalogue or a note of it, they are.
+        self._sync_names(self._directory)
+        self._sync_names(self._directory / "collections")
         remove_temporary_files(self._directory, self._ops)
         self._catalogue.load()
         self.snapshots.clear()
@@ -609,7 +613,14 @@ class Engine:
             except OSError as error:
                 raise storage_error(error, f"moving {replaced}") from error
 
+    def _sync_names(self, directory: Path) -> None:
+        try:
+            self._ops.fsync_dir(directory)
+        except OSError as error:
+            raise storage_error(error, f"syncing {directory}") from error
+
     def _load_collection(self, directory: Path) -> None:
+        self._sync_names(directory)
         remove_temporary_files(directory, self._ops)
         known = self._catalogue.content.known(directory, directory.name, self._ops)
         document = read_collection_document(directory, self._ops)

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -183,3 +184,17 @@ def test_a_lock_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
 def test_a_directory_that_is_not_there_cannot_be_owned(tmp_path: Path) -> None:
     with pytest.raises(StorageFailed, match="No such file"):
         DirectoryLock.acquire(tmp_path / "missing")
+
+
+def test_a_full_disk_keeps_nobody_from_owning_a_directory_and_giving_it_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, data: bytes, byte_offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("headrace.engine.storage.lock.os.pwrite", refuse)
+    for _ in range(2):
+        lock = DirectoryLock.acquire(tmp_path)
+        with pytest.raises(DirectoryInUse):
+            DirectoryLock.acquire(tmp_path)
+        lock.release()

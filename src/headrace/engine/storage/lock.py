@@ -13,6 +13,7 @@ import fcntl
 import os
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 
 from crc32c import crc32c
@@ -60,7 +61,8 @@ class DirectoryLock:
         try:
             _lock(fd, directory)
             noted_generation = _noted_generation(os.pread(fd, _CONTENT_BYTES_MAX, 0))
-            _write(fd, b"%d" % os.getpid(), noted_generation)
+            with suppress(OSError):  # As on a full disk: a second opener is told no id.
+                _write(fd, b"%d" % os.getpid(), noted_generation)
         except OSError as error:
             os.close(fd)
             raise StorageFailed(f"locking {path}: {error.strerror}") from error
@@ -98,7 +100,8 @@ class DirectoryLock:
         fd, self._fd = self._fd, None
         try:
             # The id goes before the lock: no later opener may read an id that holds nothing.
-            _write(fd, b"", self.noted_generation)
+            with suppress(OSError):  # As on a full disk: the id of a process that has ended.
+                _write(fd, b"", self.noted_generation)
             # Closing would do, but for a child that was forked just now and has not closed yet.
             fcntl.flock(fd, fcntl.LOCK_UN)
         finally:
