@@ -110,8 +110,9 @@ kind, count = sys.argv[1], int(sys.argv[2])
 
 def resident_bytes():
     with open("/proc/self/smaps_rollup") as rollup:
-        fields = dict(line.split(":") for line in rollup if line.startswith("Rss"))
-    return 1024 * int(fields["Rss"].split()[0])
+        fields = dict(line.split(":") for line in rollup if line.startswith("Anonymous"))
+    # What is mapped from files, as code is, comes and goes with other processes.
+    return 1024 * int(fields["Anonymous"].split()[0])
 
 class NoPayloads:
     # Payloads are counted by themselves: see the payload store.
