@@ -30,10 +30,23 @@ def send(producer: Producer, topic: str, lines: list[bytes], records_per_s: floa
         due = min(len(halves), int((time.monotonic() - began) * records_per_s) + 1)
         now = b"%d" % (time.time_ns() // 1000)
         for head, tail in halves[sent:due]:
-            producer.produce(topic, head + name + now + tail, partition=0)
+            _produce(producer, topic, head + name + now + tail)
         sent = due
         producer.poll(0)
         time.sleep(_TICK_S)
+
+
+def _produce(producer: Producer, topic: str, value: bytes) -> None:
+    """Put a record behind those that wait; one whose time has come is late if there is no room."""
+    deadline = time.monotonic() + _FLUSH_S
+    while time.monotonic() < deadline:
+        try:
+            producer.produce(topic, value, partition=0)
+        except BufferError:
+            producer.poll(_TICK_S)
+        else:
+            return
+    raise SystemExit("the broker takes no records")
 
 
 def main(bootstrap_servers: str, topic: str, file: str, records_per_s: str) -> None:
