@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
 import pytest
 
 from headrace.engine.engine import Engine
+from headrace.engine.segment.segment import Segment
 from headrace.engine.storage.file_ops import ReadableBuffer
 from headrace.engine.upkeep.check import check_directory
 from headrace.model.collection_config import CollectionConfig, SparseVectorParams, VectorParams
@@ -263,3 +265,38 @@ def test_sparse_vectors_are_indexed_from_the_start(tmp_path: Path) -> None:
     service.write("c", [DeletePoints(PointSelector(ids=(1,)))])
     assert service.collection_info("c").indexed_vectors_count == 4
     service.close()
+
+
+def test_a_compaction_shows_what_is_durable_and_was_not_shown_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for want of memory; shown later, it would bring the replaced rows back."""
+    engine = Engine.open(tmp_path)
+    engine.create_collection("c", CONFIG)
+    collection = engine.collection("c")
+    collection.write(WriteBatch([build_upsert(points(0, 50, 7), CONFIG)]))
+    compacted, show = Segment.compacted, collection._show
+    patch = WriteBatch([SetPayload(PointSelector(ids=(1,)), b'{"changed":1}')])
+
+    def short_of_memory(*_: object) -> None:
+        raise MemoryError
+
+    def compacted_beside_a_write(*arguments: Any) -> Segment:
+        made = compacted(*arguments)
+        collection._show = short_of_memory  # type: ignore[method-assign, assignment]
+        with pytest.raises(MemoryError):
+            collection.write(patch)
+        collection._show = show  # type: ignore[method-assign]
+        return made
+
+    monkeypatch.setattr(Segment, "compacted", compacted_beside_a_write)
+    collection._compact()
+    current = collection.view.segment
+    append = collection._wal.append
+    collection._wal.append = short_of_memory  # type: ignore[method-assign, assignment]
+    with pytest.raises(MemoryError):
+        collection.write(patch)
+    collection._wal.append = append  # type: ignore[method-assign]
+    assert collection.view.segment is current
+    assert collection.view.versions(np.arange(2)) == [1, 2]
+    engine.close()

@@ -500,6 +500,8 @@ class Collection:
             with self._write_lock:
                 if self._closed:
                     return
+                # A group that is still to be shown would bring the old segment back.
+                self._settle()
                 catch_up(compacted, seq_no, self._wal.replay(seq_no))
                 view = compacted.working_view()
                 replaced, self._segment, self._view = self._segment, compacted, view
