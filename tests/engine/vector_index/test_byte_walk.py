@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from headrace.engine.vector_index import graph as graph_module
 from headrace.engine.vector_index.codes import ByteCodes
+from headrace.engine.vector_index.cost import Strategy
 from headrace.engine.vector_index.graph import Graph, NodeKind, extended, new_graph
 from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vector_index.settings import IndexSettings, Quantization, QuantizationKind
 from headrace.engine.vectors.row_set import RowSet
+from headrace.model.queries import SearchParams
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector
 
 pytestmark = pytest.mark.skipif(graph_module.ByteWalk is None, reason="built without a C compiler")
@@ -242,3 +245,39 @@ def test_many_of_few_are_compared_exactly(graph: Graph) -> None:
     query = _vectors(1, 12)[0]
     sealed.nearest(query, RowSet.all(NODES), NODES // 2, 10, IndexSettings(), score)
     assert scored == [NODES]
+
+
+@pytest.mark.parametrize("allowed_count", [100, 1200, NODES])
+@pytest.mark.parametrize("k", [3, 40])
+def test_a_plan_says_what_a_search_does(
+    graph: Graph, allowed_count: int, k: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[Strategy, int | None]] = []
+    search, nearest_of = Graph.search, Graph.nearest_of
+
+    def noted_search(*arguments: Any) -> Any:
+        done.append((Strategy.GRAPH, arguments[3]))
+        return search(*arguments)
+
+    def noted_nearest_of(*arguments: Any) -> Any:
+        done.append((Strategy.CODES, None))
+        return nearest_of(*arguments)
+
+    monkeypatch.setattr(Graph, "search", noted_search)
+    monkeypatch.setattr(Graph, "nearest_of", noted_nearest_of)
+    sealed = SealedRange(0, NODES, np.arange(NODES), np.empty(0, dtype=np.int64), graph)
+    rows = np.sort(np.random.default_rng(5).choice(NODES, allowed_count, replace=False))
+    allowed = RowSet.of_rows(rows, NODES)
+    query = _vectors(1, 13)[0]
+    for ef in (None, 4, 200):
+        done.clear()
+        sealed.nearest(
+            query, allowed, k, ef, IndexSettings(), lambda query, rows: -rows.astype(np.float32)
+        )
+        plan = sealed.plan(allowed, DIM, k, IndexSettings(), SearchParams(hnsw_ef=ef))
+        expected = {
+            Strategy.GRAPH: [(Strategy.GRAPH, plan.ef)],
+            Strategy.CODES: [(Strategy.CODES, None)],
+            Strategy.EXACT: [],
+        }
+        assert done == expected[plan.strategy]

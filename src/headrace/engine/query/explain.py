@@ -69,7 +69,7 @@ def _plan_stage(
     if below:
         steps = [_prefetched_step(allowed, min(allowed.count, found_below))]
     else:
-        steps = list(_steps(context, node, allowed))
+        steps = list(_steps(context, node, allowed, limit))
     return StagePlan(
         query=_NAMES[type(node.query)],
         using=node.using if isinstance(node.query, _VECTOR_QUERIES) else None,
@@ -92,7 +92,9 @@ def _prefetched_step(allowed: RowSet, candidates: int) -> SearchStep:
     )
 
 
-def _steps(context: QueryContext, node: Query | Prefetch, allowed: RowSet) -> Iterator[SearchStep]:
+def _steps(
+    context: QueryContext, node: Query | Prefetch, allowed: RowSet, limit: int
+) -> Iterator[SearchStep]:
     match node.query:
         case None:
             yield _step(Strategy.ID_ORDER, allowed, 0, "no query: points in the order of their ids")
@@ -107,7 +109,7 @@ def _steps(context: QueryContext, node: Query | Prefetch, allowed: RowSet) -> It
                 if node.using in context.config.vectors
                 else 0
             )
-            yield from _nearest_steps(store, allowed, node.params, dim)
+            yield from _nearest_steps(store, allowed, node.params, dim, limit)
         case _:
             store = context.view.vectors(node.using)
             present = allowed.having(store.present(allowed.row_count))
@@ -117,13 +119,13 @@ def _steps(context: QueryContext, node: Query | Prefetch, allowed: RowSet) -> It
 
 
 def _nearest_steps(
-    store: VectorStore, allowed: RowSet, params: SearchParams, dim: int
+    store: VectorStore, allowed: RowSet, params: SearchParams, dim: int, limit: int
 ) -> Iterator[SearchStep]:
     present = allowed.having(store.present(allowed.row_count))
     if isinstance(store, SparseVectors):
         yield _step(Strategy.POSTINGS, present, present.count, "only shared dimensions are read")
     elif isinstance(store, IndexedVectors) and store.ranges and not params.exact:
-        yield from _range_steps(store, present, params, dim)
+        yield from _range_steps(store, present, params, dim, limit)
     elif isinstance(store, DenseVectors) and not present.is_few:
         yield _scan(present, 0)
     else:
@@ -131,13 +133,12 @@ def _nearest_steps(
 
 
 def _range_steps(
-    store: IndexedVectors, allowed: RowSet, params: SearchParams, dim: int
+    store: IndexedVectors, allowed: RowSet, params: SearchParams, dim: int, limit: int
 ) -> Iterator[SearchStep]:
     """One step for each graph, one for the rows behind them."""
     settings = store.settings
-    width = params.hnsw_ef or settings.ef_construct
     for sealed in store.ranges:
-        plan = sealed.plan(allowed, dim, width, settings)
+        plan = sealed.plan(allowed, dim, limit, settings, params)
         if params.ignore_quantization and sealed.is_coarse:
             reason = "quantised vectors are ignored"
             plan = msgspec.structs.replace(plan, strategy=RangeStrategy.EXACT, reason=reason)

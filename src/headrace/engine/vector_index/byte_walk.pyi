@@ -26,8 +26,10 @@ class ByteWalk:
         is_forced: bool = False,
     ) -> NDArray[np.int64]: ...
     def nearest_of(
-        self, query: FloatVector, k: int, nodes: NDArray[np.int64], is_forced: bool = False
-    ) -> NDArray[np.int64] | None: ...
-    def nearest_in(
-        self, query: FloatVector, k: int, mask: NDArray[np.uint8], is_forced: bool = False
+        self,
+        query: FloatVector,
+        k: int,
+        nodes: NDArray[np.int64] | None = None,
+        mask: NDArray[np.uint8] | None = None,
+        is_forced: bool = False,
     ) -> NDArray[np.int64] | None: ...

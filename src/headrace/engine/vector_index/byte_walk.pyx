@@ -230,14 +230,16 @@ cdef class ByteWalk:
         self,
         const float[::1] query,
         Py_ssize_t k,
-        const int64_t[::1] nodes,
+        const int64_t[::1] nodes=None,
+        const uint8_t[::1] mask=None,
         bint is_forced=False,
     ):
         """The nearest of some nodes by their codes, nearest first; k at most.
 
         Args:
             query, k, is_forced: as above.
-            nodes: shape (n,).
+            nodes: shape (n,): which nodes; or, where that is None,
+            mask: shape (n,), n up to all nodes: 1 for them.
 
         Returns:
             shape (n,), int64; None if the codes cannot express the query, or if rounding
@@ -247,6 +249,8 @@ cdef class ByteWalk:
         cdef uint8_t *coded
         if query.shape[0] != self.offset.shape[0]:
             raise ValueError("the query has another dimension than the nodes")
+        if nodes is None and (mask is None or mask.shape[0] > self.node_count):
+            raise ValueError("neither nodes nor a mask of them")
         k = max(1, min(k, self.node_count))
         coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (k + 1) * sizeof(uint64_t))
         if coded == NULL:
@@ -257,36 +261,10 @@ cdef class ByteWalk:
             found.entries = <uint64_t *>(coded + self.code_dim)
             found.size, found.capacity = 0, k
             with nogil:
-                self._scan(coded, &found, nodes)
-            return None if self._is_rounding(&found, k) else _nodes_of(&found)
-        finally:
-            PyMem_RawFree(coded)
-
-    def nearest_in(
-        self,
-        const float[::1] query,
-        Py_ssize_t k,
-        const uint8_t[::1] mask,
-        bint is_forced=False,
-    ):
-        """As `nearest_of`, of the nodes where a mask is 1: shape (n,), n up to all nodes."""
-        cdef Pool found
-        cdef uint8_t *coded
-        if query.shape[0] != self.offset.shape[0]:
-            raise ValueError("the query has another dimension than the nodes")
-        if mask.shape[0] > self.node_count:
-            raise ValueError("the mask has more places than there are nodes")
-        k = max(1, min(k, self.node_count))
-        coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (k + 1) * sizeof(uint64_t))
-        if coded == NULL:
-            raise MemoryError
-        try:
-            if not self._encode(query, coded, is_forced):
-                return None
-            found.entries = <uint64_t *>(coded + self.code_dim)
-            found.size, found.capacity = 0, k
-            with nogil:
-                self._scan_mask(coded, &found, mask)
+                if nodes is None:
+                    self._scan_mask(coded, &found, mask)
+                else:
+                    self._scan(coded, &found, nodes)
             return None if self._is_rounding(&found, k) else _nodes_of(&found)
         finally:
             PyMem_RawFree(coded)

@@ -1,6 +1,7 @@
 """How is a graph of near neighbours built and walked?
 
-The graph is FAISS's HNSW. What its nodes hold depends on the distance:
+The graph is FAISS's HNSW. Over 8-bit codes compiled modules of our own link and walk it, where
+they are there (`linking`, `byte_walk`). What its nodes hold depends on the distance:
 
 - cosine and Euclid: 8-bit codes that keep Euclidean distances (`ByteCodes`); cosine
   vectors are normalised, so their order by either is the same.
@@ -230,9 +231,9 @@ class Graph:
         if walk is None:
             return None
         if nodes.is_listed:
-            return walk.nearest_of(query, k, nodes.rows, self._is_forced)
+            return walk.nearest_of(query, k, nodes.rows, None, self._is_forced)
         mask = np.ascontiguousarray(nodes.mask).view(np.uint8)
-        return walk.nearest_in(query, k, mask, self._is_forced)
+        return walk.nearest_of(query, k, None, mask, self._is_forced)
 
     @cached_property
     def can_scan_codes(self) -> bool:

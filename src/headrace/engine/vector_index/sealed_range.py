@@ -139,11 +139,20 @@ class SealedRange:
             np.count_nonzero(_within(live, self.loose_rows))
         )
 
-    def plan(self, allowed: RowSet, dim: int, ef: int, settings: IndexSettings) -> RangePlan:
-        """How a search with these allowed rows is done."""
-        cardinality = self._allowed_nodes(allowed).count
-        can_scan = self.graph is not None and self.graph.can_scan_codes
-        return plan_range(cardinality, len(self.graph_rows), dim, ef, settings, can_scan)
+    def plan(
+        self,
+        allowed: RowSet,
+        dim: int,
+        k: int,
+        settings: IndexSettings,
+        params: SearchParams = DEFAULT_SEARCH_PARAMS,
+    ) -> RangePlan:
+        """How a search with these allowed rows is done; the arguments are those of `nearest`."""
+        graph, nodes = self.graph, self._allowed_nodes(allowed)
+        wanted = None
+        if graph is not None and graph.options.quantization and not params.ignore_quantization:
+            wanted = _oversampled(k, graph, params)
+        return self._plan(nodes, dim, k, params.hnsw_ef, settings, wanted)[0]
 
     def nearest(
         self,
@@ -252,15 +261,7 @@ class SealedRange:
         if graph is None or not nodes.count:
             return np.empty(0, dtype=np.int64)
         node_count = len(self.graph_rows)
-        if wanted is None:
-            wanted = k + max(k // 2, _MORE_CANDIDATES_MIN) if graph.is_coded else k
-        wanted = min(nodes.count, wanted)
-        width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
-        scanned = max(wanted, _SCANNED_FACTOR * k + _SCANNED_CANDIDATES_MIN)
-        can_scan = graph.can_scan_codes and scanned <= min(
-            _SCANNED_CANDIDATES_MAX, nodes.count // _SCANNED_FACTOR
-        )
-        plan = plan_range(nodes.count, node_count, len(query), width, settings, can_scan)
+        plan, wanted, scanned = self._plan(nodes, len(query), k, ef, settings, wanted)
         if plan.strategy is Strategy.CODES:
             found = graph.nearest_of(query, scanned, nodes)
             if found is not None:
@@ -278,6 +279,32 @@ class SealedRange:
                 found.sort()
                 return found
         return nodes.rows
+
+    def _plan(
+        self,
+        nodes: RowSet,
+        dim: int,
+        k: int,
+        ef: int | None,
+        settings: IndexSettings,
+        wanted: int | None,
+    ) -> tuple[RangePlan, int, int]:
+        """What to do, and how many candidates a walk and a comparison of codes are to find."""
+        graph = self.graph
+        if wanted is None:
+            is_coded = graph is not None and graph.is_coded
+            wanted = k + max(k // 2, _MORE_CANDIDATES_MIN) if is_coded else k
+        wanted = min(nodes.count, wanted)
+        scanned = max(wanted, _SCANNED_FACTOR * k + _SCANNED_CANDIDATES_MIN)
+        can_scan = (
+            graph is not None
+            and graph.can_scan_codes
+            and scanned <= min(_SCANNED_CANDIDATES_MAX, nodes.count // _SCANNED_FACTOR)
+        )
+        width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
+        node_count = len(self.graph_rows)
+        plan = plan_range(nodes.count, node_count, dim, width, settings, can_scan)
+        return plan, wanted, scanned
 
     def _allowed_nodes(self, allowed: RowSet) -> RowSet:
         """Which nodes are rows that may be returned."""
