@@ -251,3 +251,26 @@ def test_no_more_threads_than_allowed_link() -> None:
         patch.setattr(linking, "compare_all", counted)
         extended(empty, 4000, lambda b, e: vectors[b:e], lambda: 1, lambda: False, lambda _: None)
     assert most == 1
+
+
+@needs_linking
+def test_the_builder_may_stop_it_among_very_many_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies are connected one by one, which takes long where there are many."""
+    connecting: list[None] = []
+    original = byte_links.reach
+
+    def noted(*arguments: Any) -> int:
+        connecting.append(None)
+        return original(*arguments)
+
+    def check() -> None:
+        if connecting:
+            raise Abandoned
+
+    monkeypatch.setattr(linking, "reach", noted)
+    codes = np.full((4000, 16), 7, dtype=np.uint8)
+    layer_begins = np.array([0, 8, *range(12, 40, 4)], dtype=np.int32)
+    with pytest.raises(Abandoned):
+        linking.link_all(codes, 4, 8, layer_begins, lambda: 2, check, lambda _: None)
+    # It was in the midst of it: each node that is connected is followed on its way.
+    assert len(connecting) < 100

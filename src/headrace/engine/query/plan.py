@@ -71,9 +71,7 @@ class Strategy(StrEnum):
     """How the rows of a stage are found."""
 
     EXACT_ROWS = "exact rows"  # the allowed rows are scored, and no others
-    CODES = (
-        "codes of rows"  # the codes of the allowed rows are scored, the best ones' vectors again
-    )
+    CODES = "codes of rows"  # the same by their codes, and the best ones by their vectors again
     MASKED_SCAN = "scan with mask"  # all rows are scored, those not allowed left out
     FULL_SCAN = "full scan"
     GRAPH = "vector index"

@@ -28,8 +28,12 @@ class Ranked(NamedTuple):
     def part(self, places: slice | Sequence[int]) -> Ranked:
         """What stands at some places."""
         values = self.order_values
-        if values is not None:
-            values = [values[place] for place in np.arange(len(values))[places]]
+        if values is None:
+            pass
+        elif isinstance(places, slice):
+            values = values[places]
+        else:
+            values = [values[place] for place in places]
         return Ranked(self.rows[places], self.scores[places], values)
 
     def once(self) -> Ranked:

@@ -229,10 +229,8 @@ class Checkpoints:
             FileNotFoundError: there is no checkpoint.
             CorruptFile: it is damaged, or older.
         """
-        path, expected = (
-            self._manifest_path,
-            f"a checkpoint of generation {generation_min} or later",
-        )
+        path = self._manifest_path
+        expected = f"a checkpoint of generation {generation_min} or later"
         try:
             manifest = read_document(path, Manifest, ops=self._ops)
         except FileNotFoundError:

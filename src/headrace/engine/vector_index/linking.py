@@ -3,7 +3,7 @@
 Linking node by node walks the graph for each node, from one end of memory to the other.
 Here all nodes are cut into small groups around random pivots, within which every node is
 compared with every other while the group is in the processor's cache; then again around
-other pivots, ten times by default. What is near to a node's nearest is mostly near to it as
+other pivots, a dozen times by default. What is near to a node's nearest is mostly near to it as
 well, so these are compared too. Of its nearest a node links to those in different
 directions, and to those that link to it, as many as there is room for. The upper layers,
 each over a random part of the nodes of the one below, are linked in the same way.
@@ -152,6 +152,7 @@ def link_all(
             linked = _Layer(
                 codes[nodes] if layer else codes,
                 run,
+                check,
                 rng,
                 max(candidates, width),
                 width,
@@ -182,6 +183,7 @@ class _Layer:
     Args:
         codes: shape (n, code_dim), of its nodes.
         run: calls a function with each of some arguments, some at a time.
+        check: see `link_all`.
         rng: where pivots come from.
         candidates: how many of a node's nearest are considered; fewer if there are very many
             nodes.
@@ -193,6 +195,7 @@ class _Layer:
         self,
         codes: Codes,
         run: Run,
+        check: Callable[[], None],
         rng: np.random.Generator,
         candidates: int,
         degree: int,
@@ -202,6 +205,7 @@ class _Layer:
         self._count = len(codes)
         self._degree = degree
         self._run = run
+        self._check = check
         self._rng = rng
         self._report = report
         affordable = max(degree, _POOL_BYTES // (8 * self._count))
@@ -316,7 +320,7 @@ class _Layer:
         reached = self._only(root, queue)
         if reach(links, queue, 1, reached) < self._count:
             landmarks = self._landmarks(reached, links)
-            for node in np.flatnonzero(reached == 0).tolist():
+            for node in self._checked(np.flatnonzero(reached == 0)):
                 if reached[node]:
                     continue
                 known = self._pooled(node)
@@ -335,11 +339,17 @@ class _Layer:
         begins, linking = self._linked_from(links)
         if reach_back(begins, linking, queue, 1, reached) < self._count:
             landmarks = self._landmarks(reached, links)
-            for node in np.flatnonzero((reached == 0) & (links[:, -1] < 0)).tolist():
+            for node in self._checked(np.flatnonzero((reached == 0) & (links[:, -1] < 0))):
                 if not reached[node] and len(landmarks):
                     _add_link(links, node, self._nearest(node, landmarks)[0])
                     queue[0], reached[node] = node, 1
                     reach_back(begins, linking, queue, 1, reached)
+
+    def _checked(self, nodes: NDArray[np.int64]) -> Iterator[int]:
+        """The nodes one by one: of all alike there may be very many."""
+        for begin, end in _parts(len(nodes)):
+            self._check()
+            yield from nodes[begin:end].tolist()
 
     def _only(self, root: int, queue: Nodes) -> NDArray[np.uint8]:
         """What is reached at first; the queue begins with it."""
