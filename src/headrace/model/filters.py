@@ -182,5 +182,14 @@ class Filter(msgspec.Struct, frozen=True, tag="filter"):
         """Whether every point passes."""
         return not (self.must or self.should or self.must_not or self.min_should)
 
+    def has_one_field_condition(self) -> bool:
+        """Whether it is a single condition on a field that must hold."""
+        must = self.must
+        return (
+            len(must) == 1
+            and type(must[0]) is FieldCondition
+            and not (self.should or self.must_not or self.min_should)
+        )
+
 
 Condition = FieldCondition | IsEmpty | IsNull | HasId | HasVector | Slice | Nested | Filter

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from headrace.model.errors import BadRequest
 from headrace.model.formula import Decay, Div, Expression, Mult, Pow, Sum, Unary
-from headrace.model.queries import DbsfFusion, Formula, OrderBy, Prefetch, Query, RrfFusion
+from headrace.model.queries import DbsfFusion, Formula, Nearest, OrderBy, Prefetch, Query, RrfFusion
 from headrace.model.vectors import DEFAULT_VECTOR_NAME
 
 # Qdrant's bound on prefetches within prefetches.
@@ -19,6 +19,8 @@ def check_query(query: Query) -> None:
     Raises:
         BadRequest: they do not.
     """
+    if type(query.query) is Nearest and not query.prefetch:
+        return  # as nearly always; nothing of it is forbidden
     _check_stage(query, 0)
 
 

@@ -153,7 +153,8 @@ class Gate:
 
 
 def _limits(collection: Collection) -> Limits | None:
-    return active_limits(collection.config.strict_mode_config)
+    config = collection.config.strict_mode_config
+    return None if config is None else active_limits(config)
 
 
 def _check_points_count(limits: Limits, view: View) -> None:

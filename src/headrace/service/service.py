@@ -75,6 +75,7 @@ class Service:
 
     def __init__(self, engine: Engine, snapshot_urls: SnapshotUrls = SnapshotUrls.OFF) -> None:
         self._engine = engine
+        self._collection = engine.collection
         self._quotas = Quotas(engine)
         self._gate = Gate(self._quotas)
         self._issues = Issues()
@@ -617,6 +618,3 @@ class Service:
             return self._collection(name).view
         except NotFound:
             raise NotFound(f"Collection {name} not found") from None
-
-    def _collection(self, name: str) -> Collection:
-        return self._engine.collection(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,6 +18,8 @@ from headrace.engine.vector_index.cost import Strategy
 from headrace.engine.vector_index.graph import Graph, NodeKind, extended, new_graph
 from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vector_index.settings import IndexSettings, Quantization, QuantizationKind
+from headrace.engine.vectors.base import Candidates
+from headrace.engine.vectors.distances import top_k
 from headrace.engine.vectors.row_set import RowSet
 from headrace.model.queries import SearchParams
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector
@@ -25,6 +28,19 @@ pytestmark = pytest.mark.skipif(graph_module.ByteWalk is None, reason="built wit
 
 DIM = 20
 NODES = 3000
+
+
+def by_score(
+    score: Callable[[FloatVector, NDArray[np.int64]], FloatVector],
+) -> Callable[[FloatVector, NDArray[np.int64], int], Candidates]:
+    """The best of some rows by a score."""
+
+    def nearest_among(query: FloatVector, rows: NDArray[np.int64], k: int) -> Candidates:
+        scored = score(query, rows)
+        best = top_k(scored, k)
+        return Candidates(rows[best], scored[best])
+
+    return nearest_among
 
 
 def _made(vectors: FloatMatrix, settings: IndexSettings | None = None) -> Graph:
@@ -224,7 +240,7 @@ def test_clusters_that_codes_cannot_tell_apart_are_compared_exactly(
         query = vectors[row] + np.float32(0.001)
         wanted = rows[np.argsort(-score(query, rows), kind="stable")[:10]]
         allowed = RowSet.of_rows(rows, 12_000)
-        found = sealed.nearest(query, allowed, 10, None, IndexSettings(), score)
+        found = sealed.nearest(query, allowed, 10, IndexSettings(), by_score(score))
         assert set(found.rows.tolist()) == set(wanted.tolist())
     # A walk shows all that it met where it cannot tell the nearest.
     assert len(graph.search(vectors[rows[0]], 10, 64, None)) > 10
@@ -243,11 +259,13 @@ def test_many_of_few_are_compared_exactly(graph: Graph) -> None:
         return np.zeros(len(rows), dtype=np.float32)
 
     query = _vectors(1, 12)[0]
-    sealed.nearest(query, RowSet.all(NODES), NODES // 2, 10, IndexSettings(), score)
+    width = SearchParams(hnsw_ef=10)
+    k = NODES // 2
+    sealed.nearest(query, RowSet.all(NODES), k, IndexSettings(), by_score(score), width)
     assert scored == [NODES]
 
 
-@pytest.mark.parametrize("allowed_count", [100, 1200, NODES])
+@pytest.mark.parametrize("allowed_count", [5, 100, 1200, NODES])
 @pytest.mark.parametrize("k", [3, 40])
 def test_a_plan_says_what_a_search_does(
     graph: Graph, allowed_count: int, k: int, monkeypatch: pytest.MonkeyPatch
@@ -271,10 +289,10 @@ def test_a_plan_says_what_a_search_does(
     query = _vectors(1, 13)[0]
     for ef in (None, 4, 200):
         done.clear()
-        sealed.nearest(
-            query, allowed, k, ef, IndexSettings(), lambda query, rows: -rows.astype(np.float32)
-        )
-        plan = sealed.plan(allowed, DIM, k, IndexSettings(), SearchParams(hnsw_ef=ef))
+        params = SearchParams(hnsw_ef=ef)
+        in_order = by_score(lambda query, rows: -rows.astype(np.float32))
+        sealed.nearest(query, allowed, k, IndexSettings(), in_order, params)
+        plan = sealed.plan(allowed, DIM, k, IndexSettings(), params)
         expected = {
             Strategy.GRAPH: [(Strategy.GRAPH, plan.ef)],
             Strategy.CODES: [(Strategy.CODES, None)],

@@ -13,7 +13,8 @@ from headrace.engine.vector_index.graph import extended, new_graph
 from headrace.engine.vector_index.graph_file import open_graph_file, write_graph_file
 from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vector_index.settings import IndexSettings
-from headrace.engine.vectors.distances import similarities
+from headrace.engine.vectors.base import Candidates
+from headrace.engine.vectors.distances import similarities, top_k
 from headrace.engine.vectors.row_set import RowSet
 from headrace.model.errors import CorruptFile
 from headrace.model.vectors import Distance, FloatMatrix, FloatVector, Rows
@@ -49,11 +50,13 @@ def answers(sealed: SealedRange, vectors: FloatMatrix, distance: Distance) -> li
     by_row[sealed.graph_rows] = vectors
     allowed = RowSet.all(sealed.row_end)
 
-    def score(query: FloatVector, rows: Rows) -> FloatVector:
-        return similarities(query, by_row[rows], distance)
+    def nearest_among(query: FloatVector, rows: Rows, k: int) -> Candidates:
+        scored = similarities(query, by_row[rows], distance)
+        best = top_k(scored, k)
+        return Candidates(rows[best], scored[best])
 
     return [
-        sealed.nearest(query, allowed, 5, None, SETTINGS, score).rows.tolist()
+        sealed.nearest(query, allowed, 5, SETTINGS, nearest_among).rows.tolist()
         for query in vectors[:20]
     ]
 

@@ -198,9 +198,8 @@ def test_range_that_is_mostly_dead_is_made_anew_and_right_meanwhile(builder: Ind
         queries(Distance.COSINE)[0],
         RowSet.of_mask(allowed),
         10,
-        None,
         writer.store.settings,
-        writer.store.similarities,
+        writer.store.nearest_among,
     )
     truth = writer.store.nearest(queries(Distance.COSINE)[0], allowed, 10, EXACT)
     assert found.rows.tolist() == truth.rows.tolist()

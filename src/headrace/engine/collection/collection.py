@@ -548,15 +548,17 @@ class Collection:
             query: what is asked.
             find_view: where the collections of `lookup_from` are found.
         """
-        return self._of_newest_view(find_view, lambda context: run_query(context, query))
+        return self._of_newest_view(find_view, run_query, query)
 
     def query_pieces(
         self, query: Query, find_view: FindView, points_max: int
     ) -> Pieces[ScoredPoint]:
         """As `query`, `points_max` points at a time."""
-        return self._of_newest_view(
-            find_view, lambda context: query_pieces(context, query, points_max)
-        )
+
+        def run(context: QueryContext, query: Query) -> Pieces[ScoredPoint]:
+            return query_pieces(context, query, points_max)
+
+        return self._of_newest_view(find_view, run, query)
 
     @property
     def payload_bytes_max(self) -> int:
@@ -569,13 +571,15 @@ class Collection:
 
     def explain(self, query: Query, find_view: FindView) -> StagePlan:
         """How a query would be answered, and why; see `query`."""
-        return self._of_newest_view(find_view, lambda context: explain_query(context, query))
+        return self._of_newest_view(find_view, explain_query, query)
 
-    def _of_newest_view(self, find_view: FindView, run: Callable[[QueryContext], T]) -> T:
+    def _of_newest_view(
+        self, find_view: FindView, run: Callable[[QueryContext, Query], T], query: Query
+    ) -> T:
         while True:
             view = self._view
             try:
-                return run(QueryContext(self.name, view.config, view, find_view))
+                return run(QueryContext(self.name, view.config, view, find_view), query)
             except NotFound:
                 # An example id is looked up in the newest state: see `Segment.row_in`.
                 if view is self._view:

@@ -72,7 +72,7 @@ def operators_of(condition: FieldCondition) -> list[Operator]:
         condition.geo_radius,
         condition.geo_polygon,
     )
-    return [operator for operator in operators if operator is not None]
+    return list(filter(None, operators))
 
 
 def values_of(payload: JsonObject, key: str) -> list[JsonValue]:

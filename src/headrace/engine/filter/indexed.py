@@ -49,14 +49,14 @@ def index_serves(operator: Operator, schema: PayloadFieldSchema) -> bool:
     """Whether an index answers an operator; if not, the payload does."""
     params = schema.params or {}
     match schema.data_type, operator:
+        case PayloadFieldType.INTEGER, Range() | DatetimeRange():
+            return params.get("range") is not False
         case PayloadFieldType.KEYWORD, MatchPrefix():
             return True
         case PayloadFieldType.KEYWORD, MatchValue() | MatchAny() | MatchExcept():
             return _wanted_type(operator) is str
         case PayloadFieldType.INTEGER, MatchValue() | MatchAny() | MatchExcept():
             return params.get("lookup") is not False and _wanted_type(operator) is int
-        case PayloadFieldType.INTEGER, Range() | DatetimeRange():
-            return params.get("range") is not False
         case ((PayloadFieldType.FLOAT | PayloadFieldType.DATETIME), (Range() | DatetimeRange())):
             return True
         case PayloadFieldType.BOOL, MatchValue(bool()):

@@ -8,7 +8,8 @@ index serves decides by what the index holds; else the payload decides.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any
 
 import msgspec
 
@@ -81,8 +82,11 @@ def compile_filter(filter: Filter, schema: Schema) -> Question:
         BadRequest: it is too deep or has too many conditions.
         MalformedInput: a payload path does not parse.
     """
+    place = _Place(POINTS, schema)
+    if filter.has_one_field_condition():
+        return _compile(filter.must[0], place)  # as nearly always
     check_size(filter)
-    return _all_of(filter, _Place(POINTS, schema))
+    return _all_of(filter, place)
 
 
 def compile_condition(condition: Condition, schema: Schema) -> Question:
@@ -92,10 +96,14 @@ def compile_condition(condition: Condition, schema: Schema) -> Question:
 
 def indexed_part(key: str, schema: PayloadFieldSchema) -> PartKey:
     """The part that a payload index is."""
-    params = b""
     if schema.data_type is PayloadFieldType.TEXT:
-        params = msgspec.json.encode(schema.params)
-    return PartKey(POINTS, key, _PART_OF_INDEX[schema.data_type], params)
+        return PartKey(POINTS, key, PartKind.TEXT, msgspec.json.encode(schema.params))
+    return _plain_part(key, schema.data_type)
+
+
+@lru_cache(maxsize=1024)
+def _plain_part(key: str, data_type: PayloadFieldType) -> PartKey:
+    return PartKey(POINTS, key, _PART_OF_INDEX[data_type])
 
 
 def demanded_parts(schema: Schema) -> set[PartKey]:
@@ -112,7 +120,6 @@ _PART_OF_INDEX = {
     PayloadFieldType.GEO: PartKind.PLACES,
     PayloadFieldType.DATETIME: PartKind.DATETIMES,
     PayloadFieldType.UUID: PartKind.UUIDS,
-    PayloadFieldType.TEXT: PartKind.TEXT,
 }
 
 
@@ -120,7 +127,7 @@ class _NeedsPayload(Exception):
     """A condition on elements that no part answers: the points' payloads must."""
 
 
-class _Place(NamedTuple):
+class _Place(msgspec.Struct, frozen=True, eq=False):
     """Where conditions are compiled: for points or for the elements of a space."""
 
     space: Space
@@ -176,30 +183,26 @@ def _none_of(question: Question, place: _Place) -> Question:
 def _compile(condition: Condition, place: _Place) -> Question:
     """The question of a condition; what no part can answer is asked of whole payloads."""
     try:
-        return _compile_for_parts(condition, place)
+        match condition:
+            case FieldCondition():
+                return _field(condition, place)
+            case IsEmpty(key):
+                return _is_empty(key, True, place)
+            case IsNull(key):
+                sees_leaves = place.space == POINTS and key in place.schema
+                return _shapes(key, NULL if sees_leaves else NULL_VALUE, place)
+            case Nested(key, filter):
+                elements_path = parse_payload_path(key).each_element()
+                elements = PartKey(place.space, str(elements_path), PartKind.ELEMENTS)
+                return SomeElementQuestion(elements, _all_of(filter, place.inside(elements_path)))
+            case Filter():
+                return _all_of(condition, place)
+            case HasId() | HasVector() | Slice():
+                return _point_condition(condition, place)
     except _NeedsPayload:
         if place.space != POINTS:
             raise
         return PayloadQuestion(condition)
-
-
-def _compile_for_parts(condition: Condition, place: _Place) -> Question:
-    match condition:
-        case FieldCondition():
-            return _field(condition, place)
-        case IsEmpty(key):
-            return _is_empty(key, True, place)
-        case IsNull(key):
-            sees_leaves = place.space == POINTS and key in place.schema
-            return _shapes(key, NULL if sees_leaves else NULL_VALUE, place)
-        case Nested(key, filter):
-            elements_path = parse_payload_path(key).each_element()
-            elements = PartKey(place.space, str(elements_path), PartKind.ELEMENTS)
-            return SomeElementQuestion(elements, _all_of(filter, place.inside(elements_path)))
-        case Filter():
-            return _all_of(condition, place)
-        case HasId() | HasVector() | Slice():
-            return _point_condition(condition, place)
 
 
 def _point_condition(condition: HasId | HasVector | Slice, place: _Place) -> Question:

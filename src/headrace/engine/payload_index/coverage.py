@@ -23,7 +23,7 @@ from headrace.model.vectors import Mask, Rows
 _MERGE_RATIO = 4
 
 
-_NO_ROWS = np.empty(0, dtype=np.int64)
+NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 class IndexedView(Protocol):
@@ -119,13 +119,14 @@ class IndexState(NamedTuple):
 
     def pending_count(self, view: IndexedView) -> int:
         """How many changes and new rows of a view the runs do not know, roughly."""
-        newer = max(view.row_count - self.row_count, 0)
-        return newer + abs(view.changes.position - self.changes.position)
+        newer = view.row_count - self.row_count
+        changed = view.changes.position - self.changes.position
+        return (newer if newer > 0 else 0) + (changed if changed > 0 else -changed)
 
     def unknown_rows(self, view: IndexedView) -> Rows:
         """The live rows of a view that the runs do not speak for, ascending."""
         if not self.pending_count(view):
-            return _NO_ROWS
+            return NO_ROWS
         earlier, later = sorted((self.changes, view.changes), key=lambda mark: mark.position)
         changed = earlier.rows_until(later)
         known_count = min(self.row_count, view.row_count)

@@ -134,12 +134,12 @@ class Stretches:
             for begin, end in zip(self._begins, self._ends, strict=True):
                 mask[entries.rows[begin:end]] = True
             return RowSet.of_mask(mask)
-        pieces = [
-            entries.rows[begin:end] for begin, end in zip(self._begins, self._ends, strict=True)
-        ]
-        if len(pieces) == 1:
-            rows = pieces[0].astype(np.int64)
+        if len(self._begins) == 1:
+            rows = entries.rows[self._begins[0] : self._ends[0]].astype(np.int64)
         else:
+            pieces = [
+                entries.rows[begin:end] for begin, end in zip(self._begins, self._ends, strict=True)
+            ]
             rows = np.concatenate((*pieces, entries.rows[:0])).astype(np.int64)
         if not self._one_value and len(rows) > 1:
             rows.sort()

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from headrace.engine.payload_index.build import Part
 from headrace.engine.payload_index.changes import ChangeMark
 from headrace.engine.payload_index.conditions import demanded_parts
-from headrace.engine.payload_index.coverage import CoveredRun, IndexedView, IndexState
+from headrace.engine.payload_index.coverage import NO_ROWS, CoveredRun, IndexedView, IndexState
 from headrace.engine.payload_index.merge import merge_parts
 from headrace.engine.payload_index.part_key import PartKey, elements_keys
 from headrace.engine.payload_index.run import Run
@@ -69,7 +70,7 @@ class _Stopped(Exception):
     """A build that nobody waits for any more."""
 
 
-class Coverage(NamedTuple):
+class Coverage(msgspec.Struct, frozen=True, eq=False):
     """What the index knows of one view.
 
     Attributes:
@@ -107,6 +108,8 @@ class PayloadIndex:
     def coverage(self, view: IndexedView) -> Coverage:
         """The runs for a view; many unknown rows become a run first."""
         state = self._state
+        if not state.pending_count(view):
+            return Coverage(state.runs, NO_ROWS)
         unknown = state.unknown_rows(view)
         if len(unknown) > _UNKNOWN_ROWS_MAX and state.is_behind(view):
             state = self._advance(view)

@@ -75,7 +75,7 @@ class Numbers:
         begin, end = self.stretch_within(bounds)
         if end <= begin:
             return Stretches(self.entries, [], [], one_value=True)
-        one_value = bool(self.values[begin] == self.values[end - 1])
+        one_value: bool = self.values.item(begin) == self.values.item(end - 1)
         return Stretches(self.entries, [begin], [end], one_value)
 
     def stretch_within(self, bounds: Bounds) -> tuple[int, int]:

@@ -73,16 +73,16 @@ class PartQuestion:
         ask: finds the rows in the part.
     """
 
-    __slots__ = ("_ask", "keys")
+    __slots__ = ("_ask", "_key", "keys")
 
     def __init__(self, key: PartKey, ask: Callable[[Any], Found]) -> None:
         self.keys: Iterable[PartKey] = (key,)
+        self._key = key
         self._ask = ask
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
-        (key,) = self.keys
-        return self._ask(ground.parts[key])
+        return self._ask(ground.parts[self._key])
 
 
 class PointsQuestion:

@@ -32,6 +32,7 @@ class Run:
 
     Attributes:
         row_count: how many rows; inside the run they are numbered from 0.
+        parts: that exist; replaced when more come.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Run:
         is_gapless = len(rows) > 0 and int(rows[-1]) - self._first_row + 1 == len(rows)
         self._rows = None if is_gapless else rows
         self._table = table
-        self._parts: dict[PartKey, Part] = dict(parts or {})
+        self.parts: Mapping[PartKey, Part] = dict(parts or {})
         self._building: dict[PartKey, threading.Event] = {}
         self._lock = threading.Lock()
 
@@ -93,9 +94,13 @@ class Run:
             mask = np.concatenate((mask, np.zeros(self.row_count - len(mask), dtype=np.bool_)))
         return mask
 
+    def is_whole(self, outer_count: int) -> bool:
+        """Whether its rows are those of the collection below `outer_count`, and no others."""
+        return self._rows is None and not self._first_row and self.row_count == outer_count
+
     def outer_set(self, inner: RowSet, outer_count: int) -> RowSet:
         """A set of this run's rows as one of the collection's rows below `outer_count`."""
-        if self._rows is None and not self._first_row and self.row_count == outer_count:
+        if self.is_whole(outer_count):
             return inner
         if inner.is_few or self._rows is not None:
             rows = self.outer_rows(inner.rows)
@@ -107,11 +112,6 @@ class Run:
         covered[:] = inner.mask[: len(covered)]
         return RowSet.of_mask(mask, None if len(covered) < self.row_count else inner.count)
 
-    @property
-    def parts(self) -> Mapping[PartKey, Part]:
-        """The parts that exist; more may come."""
-        return self._parts
-
     def require(
         self, keys: Collection[PartKey], tell: Callable[[int], None] = lambda rows: None
     ) -> Mapping[PartKey, Part]:
@@ -122,7 +122,7 @@ class Run:
             tell: called with the number of rows read, while parts are built.
         """
         while True:
-            parts = self._parts
+            parts = self.parts
             missing = [key for key in keys if key not in parts]
             if not missing:
                 return parts
@@ -135,12 +135,12 @@ class Run:
     def forget(self, keys: Collection[PartKey]) -> None:
         """Give back the memory of parts; they are built anew when they are needed again."""
         with self._lock:
-            self._parts = {key: part for key, part in self._parts.items() if key not in keys}
+            self.parts = {key: part for key, part in self.parts.items() if key not in keys}
 
     def _claim(self, keys: Collection[PartKey]) -> tuple[list[PartKey], list[threading.Event]]:
         """Which of the missing parts are built here; what to wait for for the others."""
         with self._lock:
-            claimed = [key for key in keys if key not in self._parts and key not in self._building]
+            claimed = [key for key in keys if key not in self.parts and key not in self._building]
             awaited = [self._building[key] for key in keys if key in self._building]
             event = threading.Event()
             self._building.update(dict.fromkeys(claimed, event))
@@ -153,7 +153,7 @@ class Run:
             built = build_parts(_with_elements(keys), self._chunks(), tell)
         finally:
             with self._lock:
-                self._parts = {**built, **self._parts}
+                self.parts = {**built, **self.parts}
                 event = self._building[keys[0]]
                 for key in keys:
                     del self._building[key]

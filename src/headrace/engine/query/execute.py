@@ -23,7 +23,7 @@ from headrace.engine.query.scroll import rows_in_id_order
 from headrace.engine.query.vector_query import run_vector_query
 from headrace.engine.segment.segment import View
 from headrace.engine.vectors.row_set import RowSet
-from headrace.model.collection_config import CollectionConfig, VectorParams
+from headrace.model.collection_config import CollectionConfig
 from headrace.model.errors import BadRequest, WrongInput
 from headrace.model.points import Pieces, ScoredPoint
 from headrace.model.queries import (
@@ -64,7 +64,8 @@ def run_query(context: QueryContext, query: Query) -> list[ScoredPoint]:
         UnknownVectorName, WrongVectorDimension, WrongInput, BadRequest: it does not fit.
         NotFound: an example id is not stored or lacks the vector, or a collection is missing.
     """
-    check_vector_selection(context.view, query.with_vectors)
+    if query.with_vectors.names:
+        check_vector_selection(context.view, query.with_vectors)
     ranked = rank(context, query)
     if query.offset:
         ranked = ranked.part(slice(query.offset, None))
@@ -89,7 +90,8 @@ def query_pieces(context: QueryContext, query: Query, points_max: int) -> Pieces
 def to_points(context: QueryContext, query: Query, ranked: Ranked) -> list[ScoredPoint]:
     """What the answer shows for these rows."""
     records = read_records(context.view, ranked.rows, query.with_payload, query.with_vectors)
-    if query.query is None or isinstance(query.query, (OrderBy, Sample)):
+    kind = query.query
+    if kind is None or isinstance(kind, (OrderBy, Sample)):
         values = ranked.order_values or repeat(None)
         records = [
             msgspec.structs.replace(record, version=0, order_value=value)
@@ -136,6 +138,8 @@ def _run_stage(
             ranked = run_vector_query(
                 context.view, node.using, distance, kind, allowed, limit, node.params
             )
+            if node.score_threshold is None:
+                return ranked
             return _nearer_than(ranked, node.score_threshold, distance)
         case None:
             return _by_id(context.view, node, allowed, limit)
@@ -160,8 +164,11 @@ def vector_distance(config: CollectionConfig, using: str) -> Distance:
     Raises:
         UnknownVectorName: there is no such vector.
     """
-    params = config.vector_params(using)
-    return params.distance if isinstance(params, VectorParams) else Distance.DOT
+    params = config.vectors.get(using)
+    if params is not None:
+        return params.distance
+    config.vector_params(using)
+    return Distance.DOT
 
 
 def _narrowed(context: QueryContext, prefetch: Prefetch, allowed: RowSet) -> RowSet:
@@ -193,10 +200,8 @@ def _better_than(ranked: Ranked, threshold: float | None, limit: int) -> Ranked:
     return Ranked(ranked.rows[:limit], ranked.scores[:limit])
 
 
-def _nearer_than(ranked: Ranked, threshold: float | None, distance: Distance) -> Ranked:
+def _nearer_than(ranked: Ranked, threshold: float, distance: Distance) -> Ranked:
     """Vector queries: strictly beyond the threshold, in the direction of the distance."""
-    if threshold is None:
-        return ranked
     bound = np.float32(threshold)
     kept = ranked.scores > bound if distance.larger_is_nearer else ranked.scores < bound
     return Ranked(ranked.rows[kept], ranked.scores[kept])

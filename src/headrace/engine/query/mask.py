@@ -6,7 +6,9 @@ payloads are newer than the runs. The answer is kept as long as the view is.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from functools import reduce
+from operator import or_
+from typing import Protocol
 
 import msgspec
 import numpy as np
@@ -54,7 +56,11 @@ def passing_set(filter: Filter | None, view: View) -> RowSet:
         BadRequest: the filter is too deep or too long.
         MalformedInput: a payload path does not parse.
     """
-    return passing(filter, view).row_set()
+    if filter is None or filter.is_unconstrained():
+        return view.live_set
+    cache_key = encoded_filter(filter)
+    known = view.row_sets.get(cache_key)
+    return known if known is not None else Answer(view, filter, cache_key).row_set()
 
 
 def passing(filter: Filter | None, view: View) -> Passing:
@@ -118,11 +124,6 @@ class _Known:
         return self._rows.contains(rows)
 
 
-class _RunAnswer(NamedTuple):
-    covered: CoveredRun
-    found: Found
-
-
 class Answer:
     """What the runs and the evaluator say to a filter.
 
@@ -150,24 +151,23 @@ class Answer:
         self.keys = set(question.keys)
         self.at_most = len(self.unknown)
         points = ViewPoints(view)
-        self._runs = []
+        self._runs: list[tuple[CoveredRun, Found]] = []
         for covered in coverage.runs:
             parts = index.require(covered.run, self.keys, view.schema)
             found = question.find(Ground(covered.run, parts, points))
-            self._runs.append(_RunAnswer(covered, found))
+            self._runs.append((covered, found))
             self.at_most += found.at_most
 
     @property
     def is_slow(self) -> bool:
         """Whether payloads must be read one by one."""
-        return any(run.found.is_slow for run in self._runs)
+        return any(found.is_slow for _, found in self._runs)
 
     def count(self) -> int:
         """See `Passing`."""
-        view = self._view
-        if len(self._runs) == 1 and not len(self.unknown) and view.live_count == view.row_count:
-            covered, found = self._runs[0]
-            if covered.row_count == view.row_count and isinstance(found, Stretches):
+        if self._view.live_count == self._view.row_count:
+            found = self._whole()
+            if isinstance(found, Stretches):
                 exact_count = found.exact_count
                 if exact_count is not None:
                     return exact_count
@@ -176,11 +176,12 @@ class Answer:
     def row_set(self) -> RowSet:
         """See `Passing`; kept with the view."""
         view = self._view
-        rows: RowSet | None = None
-        for covered, found in self._runs:
-            part = covered.outer_set(found.row_set(), view.row_count)
-            rows = part if rows is None else rows | part
-        rows = RowSet.none(view.row_count) if rows is None else rows
+        whole = self._whole()
+        if whole is not None:
+            rows = whole.row_set()
+        else:
+            parts = [run.outer_set(found.row_set(), view.row_count) for run, found in self._runs]
+            rows = reduce(or_, parts, RowSet.none(view.row_count))
         if view.live_count < view.row_count:
             rows = rows & view.live_set
         if len(self.unknown):
@@ -190,8 +191,19 @@ class Answer:
         view.row_sets.put(self._cache_key, rows)
         return rows
 
+    def _whole(self) -> Found | None:
+        """What the only run says, if it speaks for all rows of the view, as mostly."""
+        if len(self._runs) != 1 or len(self.unknown):
+            return None
+        covered, found = self._runs[0]
+        is_whole = covered.superseded is None and covered.run.is_whole(self._view.row_count)
+        return found if is_whole else None
+
     def holds(self, rows: Rows) -> Mask:
         """See `Passing`."""
+        whole = self._whole()
+        if whole is not None:
+            return whole.holds(rows)
         held = np.zeros(len(rows), dtype=np.bool_)
         for covered, found in self._runs:
             places, inner = covered.places_of(rows)

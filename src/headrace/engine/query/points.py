@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -41,15 +42,14 @@ class RowPoint:
         return store is not None and store.get(self._row) is not None
 
 
-class ViewPoints:
+class ViewPoints(msgspec.Struct, frozen=True, eq=False):
     """The points of a view; see `PointsReader`."""
 
-    def __init__(self, view: View) -> None:
-        self._view = view
+    view: View
 
     def rows_of_ids(self, ids: Sequence[PointId]) -> RowSet:
         """See `PointsReader`."""
-        view = self._view
+        view = self.view
         rows = view.segment.id_index.rows(ids)
         shown = (rows >= 0) & (rows < view.row_count)
         shown[shown] = view.live[rows[shown]]
@@ -63,19 +63,19 @@ class ViewPoints:
 
     def rows_with_vector(self, name: str) -> RowSet:
         """See `PointsReader`."""
-        store = self._view.stores.get(name)
+        store = self.view.stores.get(name)
         if store is None:
-            return RowSet.none(self._view.row_count)
-        return RowSet.of_mask(store.present(self._view.row_count))
+            return RowSet.none(self.view.row_count)
+        return RowSet.of_mask(store.present(self.view.row_count))
 
     def rows_in_slice(self, wanted: Slice) -> RowSet:
         """See `PointsReader`."""
-        hashes = self._view.segment.row_ids.slice_hashes(self._view.row_count)
+        hashes = self.view.segment.row_ids.slice_hashes(self.view.row_count)
         return RowSet.of_mask(hashes % np.uint64(wanted.total) == np.uint64(wanted.rank))
 
     def evaluate(self, condition: Condition, rows: Rows) -> Mask:
         """See `PointsReader`."""
-        return evaluate_rows(Filter(must=(condition,)), self._view, rows)
+        return evaluate_rows(Filter(must=(condition,)), self.view, rows)
 
 
 def evaluate_rows(filter: Filter, view: View, rows: Rows) -> Mask:

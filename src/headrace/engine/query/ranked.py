@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from headrace.engine.vectors.distances import top_k
 from headrace.model.vectors import FloatVector, Rows
 
 
-class Ranked(NamedTuple):
+class Ranked(msgspec.Struct, frozen=True, eq=False):
     """Rows, best first, and their scores as answers show them.
 
     Attributes:

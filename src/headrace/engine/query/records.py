@@ -27,12 +27,15 @@ def read_records(
     view: View, rows: Rows, with_payload: PayloadSelection, with_vectors: VectorSelection
 ) -> list[Record]:
     """The records of live rows, in their order, with what the selections ask for."""
+    ids, versions = view.segment.row_ids.get_many(rows), view.versions(rows)
+    if not with_payload.enabled and not with_vectors.enabled:
+        return list(map(Record, ids, versions))
     row_numbers = rows.tolist()
     return list(
         map(
             Record,
-            view.segment.row_ids.get_many(rows),
-            view.versions(rows),
+            ids,
+            versions,
             _read_payloads(view, row_numbers, with_payload),
             _read_selected_vectors(view, row_numbers, with_vectors),
         )

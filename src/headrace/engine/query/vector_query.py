@@ -16,6 +16,7 @@ from headrace.engine.query.mask import passing_set
 from headrace.engine.query.mmr import most_marginally_relevant
 from headrace.engine.query.ranked import Ranked, best_first
 from headrace.engine.segment.segment import View
+from headrace.engine.vectors.base import VectorStore
 from headrace.engine.vectors.distances import scores_from_similarities
 from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.vectors.sparse import SparseVectors
@@ -60,21 +61,21 @@ def run_vector_query(
         _check_idf(view, using)
     match kind:
         case Nearest(target=target, mmr=None):
-            return _nearest(view, using, distance, _vector(target), allowed, limit, params)
+            return _nearest(view, using, store, distance, target, allowed, limit, params)
         case Nearest(target=target, mmr=mmr):
             assert mmr is not None
             candidates_limit = limit if mmr.candidates_limit is None else mmr.candidates_limit
             ranked = _nearest(
-                view, using, distance, _vector(target), allowed, candidates_limit, params
+                view, using, store, distance, target, allowed, candidates_limit, params
             )
             return most_marginally_relevant(store, ranked, distance, mmr.diversity, limit)
         case Recommend(strategy=RecommendStrategy.AVERAGE_VECTOR):
             target = _average_target(kind)
-            return _nearest(view, using, distance, target, allowed, limit, params)
+            return _nearest(view, using, store, distance, target, allowed, limit, params)
     rows = allowed.having(store.present(allowed.row_count)).rows
 
     def similarity(example: VectorInput) -> FloatVector:
-        return store.similarities(_query_vector(view, using, _vector(example), params), rows)
+        return store.similarities(_query_vector(view, using, store, example, params), rows)
 
     return best_first(rows, _custom_scores(kind, rows, similarity), limit)
 
@@ -82,22 +83,24 @@ def run_vector_query(
 def _nearest(
     view: View,
     using: str,
+    store: VectorStore,
     distance: Distance,
-    target: Vector,
+    target: VectorInput,
     allowed: RowSet,
     limit: int,
     params: SearchParams,
 ) -> Ranked:
-    store = view.vectors(using)
-    vector = _query_vector(view, using, target, params)
-    rows, similarities = store.nearest(vector, allowed, min(limit, view.row_count), params)
-    return Ranked(rows, scores_from_similarities(similarities, distance))
+    vector = _query_vector(view, using, store, target, params)
+    found = store.nearest(vector, allowed, min(limit, view.row_count), params)
+    return Ranked(found.rows, scores_from_similarities(found.similarities, distance))
 
 
-def _query_vector(view: View, using: str, vector: Vector, params: SearchParams) -> Vector:
+def _query_vector(
+    view: View, using: str, store: VectorStore, example: VectorInput, params: SearchParams
+) -> Vector:
     """A vector to compare with: checked, and weighted where the vector name says so."""
-    store = view.vectors(using)
-    vector = store.check_query(vector)
+    assert not isinstance(example, (int, UUID)), "ids are resolved before scoring"
+    vector = store.check_query(example)
     if isinstance(store, SparseVectors) and _has_idf(view, using):
         assert isinstance(vector, SparseVector)
         corpus = None if params.idf is None else params.idf.corpus

@@ -138,7 +138,7 @@ class RowIds:
         """The ids of many rows, all of which have one."""
         low = self._low.buffer[rows]
         is_uuid = self._is_uuid.buffer[rows]
-        if not np.count_nonzero(is_uuid):
+        if 1 not in is_uuid.tobytes():
             return list(low.tolist())
         high = self._high.buffer[rows]
         return [

@@ -3,24 +3,9 @@
 #ifndef HEADRACE_BYTE_CODES_H
 #define HEADRACE_BYTE_CODES_H
 
-#include <stddef.h>
 #include <stdint.h>
 
-/* One function for each generation of processors; the loader takes the right one. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) \
-    && !defined(__clang__) && __GNUC__ >= 12
-#define HR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define HR_CLONES
-#endif
-
-#if defined(__GNUC__)
-#define HR_PREFETCH(address) __builtin_prefetch(address)
-#define HR_INLINE static inline __attribute__((always_inline))
-#else
-#define HR_PREFETCH(address) ((void)(address))
-#define HR_INLINE static inline
-#endif
+#include "../vectors/processor.h"
 
 HR_INLINE int32_t hr_distance(const uint8_t *a, const uint8_t *b, size_t dim)
 {
@@ -49,12 +34,6 @@ static void hr_score_block(const uint8_t *codes, size_t dim, const uint8_t *quer
 {
     for (ptrdiff_t i = 0; i < count; i++)
         out[i] = hr_distance(query, codes + (size_t)i * dim, dim);
-}
-
-HR_INLINE void hr_prefetch(const void *first, size_t byte_count)
-{
-    for (size_t i = 0; i < byte_count; i += 64)
-        HR_PREFETCH((const char *)first + i);
 }
 
 #endif

@@ -75,6 +75,11 @@ class RangePlan(msgspec.Struct, frozen=True):
         return "fewer rows than a walk would visit"
 
 
+def are_scored_anyway(cardinality: int, dim: int) -> bool:
+    """Whether so few rows are allowed that `plan_range` scores them, whatever else there is."""
+    return (_ROW_NS + _ROW_COMPONENT_NS * dim) * cardinality < min(_WALK_NS, _CODES_NS)
+
+
 def plan_range(
     cardinality: int,
     node_count: int,

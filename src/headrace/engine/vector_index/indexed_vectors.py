@@ -28,7 +28,7 @@ from headrace.engine.vector_index.graph import (
 )
 from headrace.engine.vector_index.pace import Pace
 from headrace.engine.vector_index.quantizers import new_codes, padded
-from headrace.engine.vector_index.sealed_range import CodeSearch, SealedRange
+from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vector_index.tiers import BuildPlan, RangeSize, plan_build, tail_min
 from headrace.engine.vectors.arrays import Allocate
@@ -129,10 +129,9 @@ class IndexedVectors(DenseVectors):
         row_set = allowed if isinstance(allowed, RowSet) else RowSet.of_mask(allowed)
         if params.exact or not ranges:
             return super().nearest(query, row_set.mask, k)
-        score = self.similarities
-        by_codes = CodeSearch(params, self._distance)
+        settings, nearest_among, distance = self.settings, self.nearest_among, self._distance
         found = [
-            sealed.nearest(query, row_set, k, params.hnsw_ef, self.settings, score, by_codes)
+            sealed.nearest(query, row_set, k, settings, nearest_among, params, distance)
             for sealed in ranges
         ]
         tail_begin = ranges[-1].row_end

@@ -7,11 +7,11 @@ candidates; they are scored from the original vectors, so what an answer shows i
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
 
 import numpy as np
 
-from headrace.engine.vector_index.cost import RangePlan, Strategy, plan_range
+from headrace.engine.vector_index.cost import RangePlan, Strategy, are_scored_anyway, plan_range
 from headrace.engine.vector_index.graph import Graph, NodeKind
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vectors.base import Candidates
@@ -47,26 +47,8 @@ _SCANNED_CANDIDATES_MAX = 2048
 _MET_SHARE_MIN = 0.5
 
 
-class Scorer(Protocol):
-    """Scores rows from the original vectors, as `VectorStore.similarities`."""
-
-    def __call__(self, query: FloatVector, rows: Rows) -> FloatVector:
-        """shape (n,): similarity to each of the given ascending rows."""
-
-
-class CodeSearch(NamedTuple):
-    """How quantised vectors are searched.
-
-    Attributes:
-        params: of the query.
-        distance: of the vectors, by which codes are scored if nothing is rescored.
-    """
-
-    params: SearchParams
-    distance: Distance
-
-
-_RESCORED = CodeSearch(DEFAULT_SEARCH_PARAMS, Distance.DOT)
+# The k nearest of ascending rows by the original vectors: `DenseVectors.nearest_among`.
+NearestAmong = Callable[[FloatVector, Rows, int], Candidates]
 
 
 class SealedRange:
@@ -159,10 +141,10 @@ class SealedRange:
         query: FloatVector,
         allowed: RowSet,
         k: int,
-        ef: int | None,
         settings: IndexSettings,
-        score: Scorer,
-        by_codes: CodeSearch = _RESCORED,
+        nearest_among: NearestAmong,
+        params: SearchParams = DEFAULT_SEARCH_PARAMS,
+        distance: Distance = Distance.DOT,
     ) -> Candidates:
         """The k rows nearest to a query; nearly always, where the graph is walked.
 
@@ -170,33 +152,34 @@ class SealedRange:
             query: shape (dim,), float32; normalised for cosine.
             allowed: of the whole collection: rows that may be returned.
             k: how many at most.
-            ef: as in Qdrant the width of the walk (see `_WIDTH_FACTOR`); None = `ef_construct`.
             settings: of the vector name.
-            score: scores rows from the original vectors.
-            by_codes: what is to be done with quantised vectors, if there are such.
+            nearest_among: chooses among rows by their original vectors.
+            params: `hnsw_ef` is, as in Qdrant, the width of the walk (see `_WIDTH_FACTOR`), None
+                = `ef_construct`; and what is to be done with quantised vectors, if there are such.
+            distance: of the vectors, by which codes are scored if nothing is rescored.
         """
-        params = by_codes.params
-        is_quantised = self.graph is not None and self.graph.options.quantization is not None
+        graph = self.graph
+        is_quantised = graph is not None and graph.options.quantization is not None
         if is_quantised and params.rescore is False and not params.ignore_quantization:
-            return self._nearest_by_codes(query, allowed, k, ef, settings, by_codes, score)
+            return self._nearest_by_codes(
+                query, allowed, k, settings, nearest_among, params, distance
+            )
         nodes = self._allowed_nodes(allowed)
         if is_quantised:
-            rows = self._quantised_candidates(query, nodes, k, ef, settings, params)
+            rows = self._quantised_candidates(query, nodes, k, settings, params)
         else:
-            rows = self._candidate_rows(query, nodes, k, ef, settings)
+            found = self._candidate_nodes(query, nodes, k, params.hnsw_ef, settings, None)
+            rows = self._rows_of(found)
         if len(self.loose_rows):
             loose = self.loose_rows[_within(allowed.mask, self.loose_rows)]
             rows = np.union1d(rows, loose)
-        scored = score(query, rows)
-        best = top_k(scored, k)
-        return Candidates(rows[best], scored[best])
+        return nearest_among(query, rows, k)
 
     def _quantised_candidates(
         self,
         query: FloatVector,
         nodes: RowSet,
         k: int,
-        ef: int | None,
         settings: IndexSettings,
         params: SearchParams,
     ) -> Rows:
@@ -206,46 +189,38 @@ class SealedRange:
             # There is no graph over anything else: each row is scored.
             return self._rows_of(nodes.rows)
         wanted = _oversampled(k, self.graph, params)
-        return self._candidate_rows(query, nodes, k, ef, settings, wanted)
+        return self._rows_of(
+            self._candidate_nodes(query, nodes, k, params.hnsw_ef, settings, wanted)
+        )
 
     def _nearest_by_codes(
         self,
         query: FloatVector,
         allowed: RowSet,
         k: int,
-        ef: int | None,
         settings: IndexSettings,
-        by_codes: CodeSearch,
-        score: Scorer,
+        nearest_among: NearestAmong,
+        params: SearchParams,
+        distance: Distance,
     ) -> Candidates:
         """The nearest by what their codes stand for; the original vectors are not read."""
         graph = self.graph
         assert graph is not None
         nodes = self._allowed_nodes(allowed)
-        wanted = _oversampled(k, graph, by_codes.params)
-        found = self._candidate_nodes(query, nodes, k, ef, settings, wanted)
-        scored = all_similarities(query, graph.decoded(found), by_codes.distance)
+        wanted = _oversampled(k, graph, params)
+        found = self._candidate_nodes(query, nodes, k, params.hnsw_ef, settings, wanted)
+        scored = all_similarities(query, graph.decoded(found), distance)
         best = top_k(scored, k)
         rows, scored = self._rows_of(found[best]), scored[best]
         if not len(self.loose_rows):
             return Candidates(rows, scored)
         # Vectors of length zero have no codes.
         loose = self.loose_rows[_within(allowed.mask, self.loose_rows)]
-        rows, scored = np.append(rows, loose), np.append(scored, score(query, loose))
+        nearest_loose = nearest_among(query, loose, k)
+        rows = np.append(rows, nearest_loose.rows)
+        scored = np.append(scored, nearest_loose.similarities)
         best = top_k(scored, k)
         return Candidates(rows[best], scored[best])
-
-    def _candidate_rows(
-        self,
-        query: FloatVector,
-        nodes: RowSet,
-        k: int,
-        ef: int | None,
-        settings: IndexSettings,
-        wanted: int | None = None,
-    ) -> Rows:
-        """Ascending rows among which the nearest are."""
-        return self._rows_of(self._candidate_nodes(query, nodes, k, ef, settings, wanted))
 
     def _candidate_nodes(
         self,
@@ -260,6 +235,8 @@ class SealedRange:
         graph = self.graph
         if graph is None or not nodes.count:
             return np.empty(0, dtype=np.int64)
+        if are_scored_anyway(nodes.count, len(query)):
+            return nodes.rows
         node_count = len(self.graph_rows)
         plan, wanted, scanned = self._plan(nodes, len(query), k, ef, settings, wanted)
         if plan.strategy is Strategy.CODES:

@@ -20,6 +20,12 @@ from numpy.typing import NDArray
 from headrace.engine.vectors.elements import StoredMatrix, as_floats, as_stored
 from headrace.model.vectors import FloatMatrix, FloatVector, Rows
 
+# Where the package was built without a C compiler, FAISS scores rows, a block at a time.
+try:
+    from headrace.engine.vectors.row_scores import RowScores as RowScores
+except ImportError:
+    RowScores = None  # type: ignore[assignment, misc]
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _CAPACITY_MIN = 1024
@@ -167,6 +173,7 @@ class BlockMatrix:
         rows = _BLOCK_BYTES // (np.dtype(dtype).itemsize * dim)
         self.block_rows = int(np.clip(1 << rows.bit_length() - 1, _BLOCK_ROWS_MIN, _BLOCK_ROWS_MAX))
         self._layout = _Layout.of((), begin)
+        self._row_scores: tuple[_Layout, RowScores] | None = None
         self._end = begin
         self._written_end = begin
 
@@ -222,6 +229,7 @@ class BlockMatrix:
             made._put(np.arange(first, first + len(values)), values)
         # One step: a reader that begins meanwhile sees the old blocks, which have every row.
         self._layout, self._end = made._layout, made._end
+        self._row_scores = None  # which would hold on to the old blocks
         self.is_in_memory = made.is_in_memory
 
     def reserve(self, rows: int) -> None:
@@ -278,6 +286,20 @@ class BlockMatrix:
             (begin, end, starts[number], blocks[number])
             for begin, end, number in _runs(layout, rows)
         ]
+
+    def row_scores(self, is_product: bool) -> RowScores | None:
+        """What scores rows of all blocks in one call; None if only a block can be scored.
+
+        Args:
+            is_product: see `RowScores`; always the same.
+        """
+        if RowScores is None or self.dtype is not np.float32:
+            return None
+        layout, made = self._layout, self._row_scores
+        if made is None or made[0] is not layout:
+            made = (layout, RowScores(layout.blocks, self.begin, is_product))
+            self._row_scores = made
+        return made[1]
 
     def slices_between(self, begin: int, end: int) -> list[tuple[int, StoredMatrix]]:
         """(first row, matrix) of each piece of a block within [begin, end), not copied."""

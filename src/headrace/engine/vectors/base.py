@@ -7,7 +7,9 @@ only rows below the row count of their view.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from headrace.engine.vectors.arrays import BlockMatrix
 from headrace.engine.vectors.row_set import RowSet
@@ -16,7 +18,7 @@ from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import FloatVector, Mask, Rows, Vector, VectorBatch
 
 
-class Candidates(NamedTuple):
+class Candidates(msgspec.Struct, frozen=True, eq=False):
     """Rows and their similarities (larger is nearer), nearest first.
 
     Attributes:

@@ -18,6 +18,7 @@ from headrace.model.errors import WrongInput, WrongVectorDimension
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import (
     DenseBatch,
+    Distance,
     FloatVector,
     Mask,
     Rows,
@@ -29,6 +30,9 @@ from headrace.model.vectors import (
 # Below this share of allowed rows in a block, those rows are scored alone: a chosen row
 # costs about 1.3 times a row of a whole block.
 _CHOSEN_SHARE = 3 / 4
+
+# Up to so many of the best are kept in order while rows are scored.
+_INSERTED_MAX = 256
 
 
 class DenseVectors:
@@ -118,14 +122,13 @@ class DenseVectors:
         params: SearchParams = DEFAULT_SEARCH_PARAMS,
     ) -> Candidates:
         """See `VectorStore.nearest`: exactly; takes a mask too."""
+        assert not isinstance(query, SparseVector)
         if not isinstance(allowed, RowSet):
             return self.nearest_from(0, query, allowed, k)
         if not allowed.is_few:
             return self.nearest_from(0, query, allowed.mask, k)
         rows = allowed.having(self.present(allowed.row_count)).rows
-        scored = self.similarities(query, rows)
-        best = top_k(scored, k)
-        return Candidates(rows[best], scored[best])
+        return self.nearest_among(query, rows, k)
 
     def nearest_from(self, row_begin: int, query: Vector, allowed: Mask, k: int) -> Candidates:
         """As `nearest`, among the rows from `row_begin` on."""
@@ -150,9 +153,23 @@ class DenseVectors:
         best = top_k(all_found, k)
         return Candidates(all_rows[best], all_found[best])
 
+    def nearest_among(self, query: FloatVector, rows: Rows, k: int) -> Candidates:
+        """The k nearest of the given ascending rows, all of which have a vector."""
+        if k <= _INSERTED_MAX and self._distance is not Distance.MANHATTAN:
+            scores = self._vectors.row_scores(self._distance is not Distance.EUCLID)
+            if scores is not None:
+                return Candidates(*scores.nearest(np.ascontiguousarray(query), rows, k))
+        scored = self.similarities(query, rows)
+        best = top_k(scored, k)
+        return Candidates(rows[best], scored[best])
+
     def similarities(self, query: Vector, rows: Rows) -> FloatVector:
         """See `VectorStore.similarities`."""
         assert not isinstance(query, SparseVector)
+        if self._distance is not Distance.MANHATTAN:
+            scores = self._vectors.row_scores(self._distance is not Distance.EUCLID)
+            if scores is not None:
+                return scores.similarities(np.ascontiguousarray(query), rows)
         scored = np.empty(len(rows), dtype=np.float32)
         for begin, end, first_row, block in self._vectors.runs(rows):
             places = rows[begin:end]

@@ -41,7 +41,7 @@ class RowSet:
     @classmethod
     def of_rows(cls, rows: Rows, row_count: int) -> RowSet:
         """The set of the given rows: shape (n,), int64, ascending, unique."""
-        return cls(row_count, len(rows), rows=rows)
+        return cls(row_count, len(rows), rows)
 
     @classmethod
     def of_mask(cls, mask: Mask, count: int | None = None) -> RowSet:

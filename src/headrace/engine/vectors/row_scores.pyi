@@ -1,0 +1,9 @@
+from collections.abc import Sequence
+
+from headrace.engine.vectors.elements import StoredMatrix
+from headrace.model.vectors import FloatVector, Rows
+
+class RowScores:
+    def __init__(self, blocks: Sequence[StoredMatrix], begin: int, is_product: bool) -> None: ...
+    def similarities(self, query: FloatVector, rows: Rows) -> FloatVector: ...
+    def nearest(self, query: FloatVector, rows: Rows, k: int) -> tuple[Rows, FloatVector]: ...
