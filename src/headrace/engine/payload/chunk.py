@@ -21,7 +21,7 @@ CHUNK_ROWS = 1024
 PayloadChunk = Sequence[PayloadJson]
 
 
-class PackedChunk(Sequence[PayloadJson]):
+class UncompiledPackedChunk(Sequence[PayloadJson]):
     """Payloads one behind the other; immutable. An item is made when it is asked for.
 
     Args:
@@ -34,13 +34,6 @@ class PackedChunk(Sequence[PayloadJson]):
     def __init__(self, bounds: Rows, payloads: memoryview) -> None:
         self._bounds = bounds
         self._payloads = payloads
-
-    @classmethod
-    def of(cls, payloads: Sequence[PayloadJson]) -> PackedChunk:
-        """A copy of these payloads."""
-        bounds = np.zeros(len(payloads) + 1, dtype=np.int64)
-        np.cumsum([len(payload) for payload in payloads], out=bounds[1:])
-        return cls(bounds, memoryview(b"".join(payloads)))
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
@@ -58,5 +51,20 @@ class PackedChunk(Sequence[PayloadJson]):
             begin, end, _ = place.indices(len(self))
             bounds = self._bounds[begin : max(begin, end) + 1].tolist()
             return [bytes(self._payloads[first:last]) for first, last in pairwise(bounds)]
+        if not 0 <= place < len(self):
+            raise IndexError(place)
         begin, end = self._bounds.item(place), self._bounds.item(place + 1)
         return bytes(self._payloads[begin:end])
+
+
+try:
+    from headrace.engine.payload.packed_chunk import PackedChunk as PackedChunk
+except ImportError:  # where the package was built without a C compiler
+    PackedChunk = UncompiledPackedChunk  # type: ignore[assignment, misc]
+
+
+def packed(payloads: Sequence[PayloadJson]) -> PackedChunk:
+    """A copy of these payloads."""
+    bounds = np.zeros(len(payloads) + 1, dtype=np.int64)
+    np.cumsum([len(payload) for payload in payloads], out=bounds[1:])
+    return PackedChunk(bounds, memoryview(b"".join(payloads)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk, PayloadChunk
+from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk, PayloadChunk, packed
 from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
 
 PayloadTable = list[PayloadChunk]
@@ -47,7 +47,7 @@ class PayloadStore:
             self._row_count += len(taken)
             position += len(taken)
             if self._row_count % CHUNK_ROWS == 0:
-                self._own_table()[-1] = PackedChunk.of(self._growing_chunk)
+                self._own_table()[-1] = packed(self._growing_chunk)
                 self._owned_chunks.discard(len(self._table) - 1)
 
     def replace(self, row: int, payload: PayloadJson) -> None:

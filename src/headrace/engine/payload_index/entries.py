@@ -69,9 +69,11 @@ class Entries:
 
     def rows_between(self, begin: int, end: int) -> Mask:
         """shape (row_count,): which rows have one of these entries; if `is_single`."""
-        # One comparison for both bounds: what lies before `begin` wraps around.
-        distance = (self._entry_of_row - np.int32(begin)).view(np.uint32)
-        return distance < np.uint32(end - begin)
+        return _are_between(self._entry_of_row, begin, end)
+
+    def are_between(self, rows: Rows, begin: int, end: int) -> Mask:
+        """shape (len(rows),): which of these have one of those entries; if `is_single`."""
+        return _are_between(self._entry_of_row[rows], begin, end)
 
     def of_rows(self, rows: Rows) -> tuple[Rows, Rows]:
         """The entries of some rows.
@@ -116,7 +118,7 @@ class Stretches:
         self._begins = begins
         self._ends = ends
         self._one_value = one_value
-        self.at_most = sum(ends) - sum(begins)
+        self.at_most = ends[0] - begins[0] if len(ends) == 1 else sum(ends) - sum(begins)
 
     @property
     def exact_count(self) -> int | None:
@@ -145,10 +147,12 @@ class Stretches:
             rows.sort()
             if not entries.is_single:
                 rows = rows[unique_places(rows)]
-        return RowSet.of_rows(rows, entries.row_count)
+        return RowSet(entries.row_count, len(rows), rows)
 
     def holds(self, rows: Rows) -> Mask:
         """See `Found`."""
+        if len(self._begins) == 1 and self._entries.is_single:
+            return self._entries.are_between(rows, self._begins[0], self._ends[0])
         places, entries = self._entries.of_rows(rows)
         if len(self._begins) == 1:
             inside = (entries >= self._begins[0]) & (entries < self._ends[0])
@@ -160,6 +164,13 @@ class Stretches:
         held = np.zeros(len(rows), dtype=np.bool_)
         held[places[inside]] = True
         return held
+
+
+def _are_between(entries: LocalRows, begin: int, end: int) -> Mask:
+    """Which are from `begin` on, below `end`; NO_ENTRY is not."""
+    # One comparison for both bounds: what lies before `begin` wraps around.
+    distance = (entries - np.int32(begin)).view(np.uint32)
+    return distance < np.uint32(end - begin)
 
 
 def all_but(entries: Entries, begins: Sequence[int], ends: Sequence[int]) -> Stretches:
