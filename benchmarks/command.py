@@ -23,9 +23,8 @@ from benchmarks.searching import compare_searches
 from benchmarks.serving import LoadGeneratorMissing, compare_serving
 from benchmarks.sides import EdgeSide, HeadraceSide
 from benchmarks.sparse import compare_sparse, make_sparse_data
-from benchmarks.streaming import compare_streaming, max_rate
+from benchmarks.streaming import compare_streaming
 from benchmarks.zvec_side import has_zvec
-from headrace.demo.broker import TansuBroker
 
 DEFAULT_POINT_COUNT = 100_000
 DEFAULT_TEXT_COUNT = 200_000
@@ -38,9 +37,9 @@ _PARTS_OF_OTHERS = ("opening",)
 
 # Records and floats of each: the ratio that is aimed at.
 _STREAMS = {(50_000, 128): 0.5, (10_000, 1536): 0.6}
-# What tells the maximum rate, of which a stream has half for so long.
-_RATE_POINTS = 50_000
-_STREAM_S = 5.0
+# What tells the maximum rate, and then comes again at half of it, for so long at most.
+_STREAMED_POINTS = 200_000
+_STREAM_S = 10.0
 
 # Of a file, say, which has no width of its own.
 _TABLE_WIDTH_MIN = 170
@@ -147,13 +146,10 @@ def _stream(chosen: argparse.Namespace, folder: Path, tell: Tell) -> Iterator[Fi
 
 def _fresh(chosen: argparse.Namespace, folder: Path, tell: Tell) -> list[Figure]:
     """Searches beside a stream into as many points as are stored before."""
-    dim = chosen.dim
-    measured = make_dataset(min(_RATE_POINTS, chosen.points), dim, 1)
-    with TansuBroker.start() as broker:
-        rate = max_rate(measured, broker, folder / "rate") / 2
-    dataset = make_dataset(chosen.points + int(rate * _STREAM_S), dim, chosen.queries)
-    data = f"{dataset.name} {chosen.points:,} x {dim} stored"
-    return compare_freshness(dataset, data, folder, rate, _STREAM_S, tell)
+    streamed = min(_STREAMED_POINTS, chosen.points)
+    dataset = make_dataset(chosen.points + streamed, chosen.dim, chosen.queries)
+    data = f"{dataset.name} {chosen.points:,} x {chosen.dim} stored"
+    return compare_freshness(dataset, data, folder, chosen.points, _STREAM_S, tell)
 
 
 def _measure_dense(dataset: Dataset, folder: Path, calls: int, tell: Tell) -> list[Figure]:

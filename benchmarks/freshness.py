@@ -1,6 +1,8 @@
 """How soon is a record found, and how long do searches take, while records stream in?
 
-A process of its own puts records on a topic at half the rate that the sink can take. One
+First a process of its own puts records on a topic as fast as it can, into a store whose points
+have a graph: how many a second are durable and searchable is the maximum rate, with producer,
+broker, sink and the building of graphs on the same processors. Then it sends at half of that. One
 thread searches a few hundred times a second: for a record that is not there yet, until it is
 found, and for something else, in turns. The first tells how fresh the store is, the second
 what a stream costs the searches beside it; the same thread has searched before the stream
@@ -45,41 +47,41 @@ def compare_freshness(
     dataset: Dataset,
     data: str,
     folder: Path,
-    records_per_s: float,
-    seconds: float,
+    stored: int,
+    seconds_max: float,
     tell: Callable[[str], None],
 ) -> list[Figure]:
-    """The 99th percentiles, while records come at a steady rate.
+    """The 99th percentiles, while records come at half the maximum rate.
 
     Args:
         dataset: its first points are stored and indexed before; the rest becomes the records.
         data: what the figures call it.
         folder: an empty folder on the disk that is to be measured.
-        records_per_s: the rate.
-        seconds: how long records come.
-        tell: called with a line when it is done.
+        stored: how many points are stored before.
+        seconds_max: how long records come at most.
+        tell: called with a line when something is done.
     """
-    records = int(records_per_s * seconds)
-    before = len(dataset.vectors) - records
-    assert before > 0, "the stream needs more points than there are"
+    streamed = len(dataset.vectors) - stored
+    assert streamed > 0, "the stream needs more points than there are"
     lines = folder / "records.jsonl"
-    _write_records(_part(dataset, before, len(dataset.vectors)), before, lines)
+    _write_records(_part(dataset, stored, len(dataset.vectors)), stored, lines)
+    with _filled(folder / "rate", dataset, stored) as side:
+        records_per_s = _max_rate(side, lines, streamed) / 2
+    tell(f"freshness: half the maximum rate is {records_per_s:,.0f} records/s")
+    streamed = min(streamed, int(records_per_s * seconds_max))
+    dataset = _part(dataset, 0, stored + streamed)
+    _write_records(_part(dataset, stored, len(dataset.vectors)), stored, lines)
     with TansuBroker.start() as broker:
         make_topic(broker)
         with _producer(broker, lines, records_per_s):
-            bare_s = _consumed(broker, records)
-    with (
-        closing(HeadraceSide(folder / "store", dataset.dim, indexes={})) as side,
-        TansuBroker.start() as broker,
-    ):
-        side.upsert_all(_part(dataset, 0, before))
-        side.wait_until_indexed()
+            bare_s = _consumed(broker, streamed)
+    with _filled(folder / "store", dataset, stored) as side, TansuBroker.start() as broker:
         at_rest_s = _searches(side, dataset.queries, _REST_SEARCHES)
-        make_topic(broker)
-        with running_connector(side, broker, "freshness") as connector:
-            _wait(lambda: connector.progress().lag == 0)
-            with _producer(broker, lines, records_per_s):
-                fresh_s, streaming_s = _searches_beside(side, dataset, before, records_per_s)
+        with (
+            _streaming_into(side, broker),
+            _producer(broker, lines, records_per_s),
+        ):
+            fresh_s, streaming_s = _searches_beside(side, dataset, stored, records_per_s)
     fresh, rest, streaming = (_p99(one) for one in (fresh_s, at_rest_s, streaming_s))
     for what, of_what in (
         ("a record is found after", fresh_s),
@@ -114,6 +116,37 @@ def compare_freshness(
             data=described,
         ),
     ]
+
+
+@contextmanager
+def _filled(folder: Path, dataset: Dataset, stored: int) -> Iterator[HeadraceSide]:
+    """A store of the first points, which have a graph."""
+    with closing(HeadraceSide(folder, dataset.dim, indexes={})) as side:
+        side.upsert_all(_part(dataset, 0, stored))
+        side.wait_until_indexed()
+        yield side
+
+
+@contextmanager
+def _streaming_into(side: HeadraceSide, broker: TansuBroker) -> Iterator[None]:
+    """A connector that waits for the first record of the topic."""
+    make_topic(broker)
+    with running_connector(side, broker, "freshness") as connector:
+        _wait(lambda: connector.progress().lag == 0, "the connector did not start")
+        yield
+
+
+def _max_rate(side: HeadraceSide, lines: Path, streamed: int) -> float:
+    """Records a second from their producer to durable, searchable points, at most."""
+    stored = side.points_count()
+    with (
+        TansuBroker.start() as broker,
+        _streaming_into(side, broker),
+        _producer(broker, lines, float("inf")),
+    ):
+        began = time.perf_counter()
+        _wait(lambda: side.points_count() == stored + streamed, "not all records came")
+        return streamed / (time.perf_counter() - began)
 
 
 def _p99(seconds: list[float]) -> float:
@@ -155,7 +188,7 @@ def _searches_beside(
     """
     fresh_s: list[float] = []
     searches_s: list[float] = []
-    queries, last_id = dataset.queries, dataset.ids[-1]
+    queries, last_id = dataset.queries, len(dataset.vectors) - 1
     ahead = int(records_per_s * _AHEAD_S)
     sought = first_id
     deadline = time.monotonic() + _TIMEOUT_S
@@ -211,9 +244,9 @@ def _producer(broker: TansuBroker, lines: Path, records_per_s: float) -> Iterato
             process.terminate()
 
 
-def _wait(is_done: Callable[[], bool]) -> None:
+def _wait(is_done: Callable[[], bool], otherwise: str) -> None:
     deadline = time.monotonic() + _TIMEOUT_S
     while not is_done():
         if time.monotonic() > deadline:
-            raise TimeoutError("the connector did not start")
+            raise TimeoutError(otherwise)
         time.sleep(0.01)

@@ -71,23 +71,6 @@ def compare_streaming(
     )
 
 
-def max_rate(dataset: Dataset, broker: TansuBroker, folder: Path) -> float:
-    """Records a second from Kafka to durable, searchable points, at most.
-
-    Args:
-        dataset: its points become the records.
-        broker: without the topic.
-        folder: an empty folder on the disk that is to be measured.
-    """
-    values = make_record_values(dataset)
-    produce(broker, values)
-    seconds = []
-    for number in range(_ROUNDS):
-        with closing(HeadraceSide(folder / str(number), dataset.dim, indexes={})) as store:
-            seconds.append(stream_into(store, broker, f"rate-{number}", len(values)))
-    return len(values) / median(seconds)
-
-
 def make_topic(broker: TansuBroker) -> None:
     """The topic, with one partition."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})

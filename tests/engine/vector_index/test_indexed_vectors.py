@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from headrace.engine.vector_index import tiers
+from headrace.engine.vector_index import tail_codes, tiers
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.engine.vector_index.sealed_range import SealedRange
@@ -462,3 +462,46 @@ def test_graphs_go_on_serving_after_dead_rows_were_taken_out(builder: IndexBuild
             assert writer.store.nearest(query, few, 10).rows.tolist() == truth
             listed = RowSet.of_rows(np.flatnonzero(few), len(few))
             assert writer.store.nearest(query, listed, 10).rows.tolist() == truth
+
+
+@pytest.mark.skipif(tail_codes.ByteScan is None, reason="built without a C compiler")
+@pytest.mark.parametrize("distance", [Distance.COSINE, Distance.EUCLID])
+def test_a_long_tail_is_found_by_its_codes(
+    builder: IndexBuilder, distance: Distance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = Writer(builder, distance)
+    writer.append(clustered(1000, seed=1))
+    writer.finish()
+    builder.close()
+    writer.append(clustered(12_000, seed=2), absent_every=7)
+    writer.delete(np.arange(2000, 3000))
+    scans: list[int] = []
+    scan = IndexedVectors.nearest_from
+
+    def counted(store: IndexedVectors, row_begin: int, *others: Any) -> Candidates:
+        scans.append(row_begin)
+        return scan(store, row_begin, *others)
+
+    monkeypatch.setattr(IndexedVectors, "nearest_from", counted)
+    # Codes are made for some rows at a time; what has none is scanned.
+    for query in queries(distance, 3):
+        writer.store.nearest(query, writer.live, 10)
+    assert scans == [1000 + 8192]
+    assert writer.store.compares_tail_codes(9000, 12_000, 10)
+    scans.clear()
+    assert mean_recall(writer, writer.live) >= 0.99
+    assert set(scans) == {0}, "only what is exact scans"
+    half = writer.live & (np.arange(13_000) % 2 == 0)
+    assert mean_recall(writer, half) >= 0.99
+
+
+@pytest.mark.skipif(tail_codes.ByteScan is None, reason="built without a C compiler")
+def test_a_tail_of_vectors_unlike_those_before_is_scanned(builder: IndexBuilder) -> None:
+    writer = Writer(builder, Distance.EUCLID)
+    writer.append(clustered(1000, seed=1))
+    writer.finish()
+    builder.close()
+    writer.append(clustered(5000, seed=2) * np.float32(30))
+    wide = clustered(1, seed=98)[0] * np.float32(30)
+    found = writer.store.nearest(wide, writer.live, 10)
+    assert recall(found, writer.store.nearest(wide, writer.live, 10, EXACT)) == 1.0

@@ -162,7 +162,10 @@ def _range_steps(
     tail_begin = store.ranges[-1].row_end
     if tail_begin < allowed.row_count:
         rows = allowed.rows[int(np.searchsorted(allowed.rows, tail_begin)) :]
-        yield _scan(RowSet.of_rows(rows, allowed.row_count), tail_begin)
+        step = _scan(RowSet.of_rows(rows, allowed.row_count), tail_begin)
+        if store.compares_tail_codes(len(rows), allowed.row_count - tail_begin, limit):
+            step = msgspec.structs.replace(step, strategy=Strategy.CODES)
+        yield step
 
 
 def _scan(allowed: RowSet, row_begin: int) -> SearchStep:

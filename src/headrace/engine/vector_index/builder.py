@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from headrace.engine.background import give_way_to_requests
+
 logger = logging.getLogger(__name__)
 
 
@@ -66,6 +68,7 @@ class IndexBuilder:
             thread.join()
 
     def _run(self) -> None:
+        give_way_to_requests()
         while True:
             with self._condition:
                 self._busy = False

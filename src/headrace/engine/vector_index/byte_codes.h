@@ -36,4 +36,21 @@ static void hr_score_block(const uint8_t *codes, size_t dim, const uint8_t *quer
         out[i] = hr_distance(query, codes + (size_t)i * dim, dim);
 }
 
+/* The codes of a vector; 0 if more of it lies outside the box than that share. */
+HR_CLONES
+static int hr_encode(const float *restrict values, size_t dim, const float *restrict offset,
+                     float scale, float outside_share, uint8_t *restrict out)
+{
+    float far = 0, far_from_middle = 0;
+    for (size_t i = 0; i < dim; i++) {
+        float scaled = values[i] * scale + offset[i];
+        float inside = scaled > 0 ? scaled : 0;
+        inside = inside < 255 ? inside : 255;
+        far += (scaled - inside) * (scaled - inside);
+        far_from_middle += (scaled - 127.5f) * (scaled - 127.5f);
+        out[i] = (uint8_t)(int32_t)(inside + 0.5f);
+    }
+    return far <= outside_share * far_from_middle;
+}
+
 #endif

@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.model.vectors import FloatVector
+from headrace.model.vectors import FloatMatrix, FloatVector
 
 class ByteWalk:
     def __init__(
@@ -33,3 +33,19 @@ class ByteWalk:
         mask: NDArray[np.uint8] | None = None,
         is_forced: bool = False,
     ) -> NDArray[np.int64] | None: ...
+
+class ByteScan:
+    def __init__(
+        self, code_dim: int, offset: FloatVector, scale: float, outside_share: float
+    ) -> None: ...
+    def encode(
+        self, vectors: FloatMatrix, codes: NDArray[np.uint8], expressed: NDArray[np.uint8]
+    ) -> None: ...
+    def nearest_of(
+        self,
+        query: NDArray[np.uint8],
+        k: int,
+        chunks: tuple[NDArray[np.uint8], ...],
+        begin: int,
+        allowed: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from headrace.engine.vector_index.builder import IndexBuilder
+from headrace.engine.vector_index.codes import ByteCodes
 from headrace.engine.vector_index.graph import (
     Abandoned,
     Graph,
@@ -30,6 +31,7 @@ from headrace.engine.vector_index.pace import Pace
 from headrace.engine.vector_index.quantizers import new_codes, padded
 from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vector_index.settings import IndexSettings
+from headrace.engine.vector_index.tail_codes import TailCodes, is_worth_codes
 from headrace.engine.vector_index.tiers import BuildPlan, RangeSize, plan_build, tail_min
 from headrace.engine.vectors.arrays import Allocate
 from headrace.engine.vectors.base import Candidates
@@ -40,7 +42,15 @@ from headrace.engine.vectors.row_set import RowSet
 from headrace.engine.work_log import WorkLog
 from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
-from headrace.model.vectors import Distance, FloatMatrix, Mask, Rows, SparseVector, Vector
+from headrace.model.vectors import (
+    Distance,
+    FloatMatrix,
+    FloatVector,
+    Mask,
+    Rows,
+    SparseVector,
+    Vector,
+)
 
 # Enough to see the box of the vectors and to judge 8-bit codes.
 _SAMPLE_ROWS = 16_384
@@ -104,6 +114,7 @@ class IndexedVectors(DenseVectors):
         self._build_error: Exception | None = None
         self._wear_checked_at = 0.0
         self._pace = Pace()
+        self._tail_codes: TailCodes | None = None
         self.work_log = WorkLog()
 
     # Searching
@@ -137,8 +148,60 @@ class IndexedVectors(DenseVectors):
         tail_begin = ranges[-1].row_end
         tail_rows = row_set.row_count - tail_begin
         if tail_rows > 0 and not (params.indexed_only and self._is_large(tail_rows)):
-            found.append(self.nearest_from(tail_begin, query, row_set.mask, k))
+            found += self._nearest_in_tail(ranges[-1], query, row_set.mask, k)
         return found[0] if len(found) == 1 else _merged(found, k)
+
+    def _nearest_in_tail(
+        self, last: SealedRange, query: FloatVector, allowed: Mask, k: int
+    ) -> list[Candidates]:
+        """The nearest among the rows behind the last range, in one or two parts."""
+        tail_begin = last.row_end
+        present = self.present(len(allowed))
+        in_tail = allowed[tail_begin:] & present[tail_begin:]
+        codes = self._tail_codes_behind(last)
+        if codes is not None and is_worth_codes(int(np.count_nonzero(in_tail)), len(in_tail), k):
+            named = codes.candidates(query, k, tail_begin, in_tail, present, self._vectors)
+            if named is not None:
+                rows, coded_end = named
+                scored = self.similarities(query, rows)
+                best = top_k(scored, k)
+                found = [Candidates(rows[best], scored[best])]
+                if coded_end < len(allowed):
+                    found.append(self.nearest_from(coded_end, query, allowed, k))
+                return found
+        return [self.nearest_from(tail_begin, query, allowed, k)]
+
+    def compares_tail_codes(self, allowed_count: int, tail_rows: int, k: int) -> bool:
+        """Whether the rows behind the ranges are compared by codes, unless these cannot tell.
+
+        Args:
+            allowed_count: how many of them may be returned.
+            tail_rows: how many there are.
+            k: how many are wanted.
+        """
+        ranges = self._ranges
+        has_codes = bool(ranges) and self._tail_box(ranges[-1]) is not None
+        return has_codes and is_worth_codes(allowed_count, tail_rows, k)
+
+    def _tail_codes_behind(self, last: SealedRange) -> TailCodes | None:
+        """Where the codes of the rows behind the last range are; None if they have none."""
+        box = self._tail_box(last)
+        if box is None:
+            return None
+        codes = self._tail_codes
+        if codes is None or codes.box is not box:
+            is_angle = self._distance is Distance.COSINE
+            codes = TailCodes(box, last.row_end, _LENGTH_SQUARED_MIN if is_angle else 0.0)
+            self._tail_codes = codes
+        return codes
+
+    def _tail_box(self, last: SealedRange) -> ByteCodes | None:
+        """What the codes of rows behind a range can express; None if they have none."""
+        graph = last.graph
+        if graph is None or not graph.can_scan_codes or graph.options.quantization is not None:
+            return None
+        # Vectors of other types are not compared as they are stored.
+        return graph.codes if self._vectors.dtype is np.float32 else None
 
     def scanned_rows_max(self, row_count: int, params: SearchParams) -> int:
         """No more rows than this are scored one by one, but for those that a filter leaves."""
@@ -187,8 +250,11 @@ class IndexedVectors(DenseVectors):
             live: shape (row_count,), of a view that readers have: never changed again.
         """
         self._live = live
-        tail_begin = self._ranges[-1].row_end if self._ranges else 0
-        self._pace.note_write((len(live) - tail_begin) * self.dim * 4)
+        last = self._ranges[-1] if self._ranges else None
+        tail_begin = 0 if last is None else last.row_end
+        box = None if last is None else self._tail_box(last)
+        scanned_bytes_per_row = self.dim * 4 if box is None else box.code_dim
+        self._pace.note_write((len(live) - tail_begin) * scanned_bytes_per_row)
         if self.settings.rows_min is None or self._closing.is_set():
             return
         enough = tail_min(bool(self._ranges), self.settings.rows_min)
@@ -270,6 +336,9 @@ class IndexedVectors(DenseVectors):
             ranges = self._ranges
             if self.settings.m and len(ranges) == planned_count:
                 self._ranges = (*ranges[: plan.first], made, *ranges[plan.end :])
+        codes = self._tail_codes
+        if codes is not None:
+            codes.forget_before(self._ranges[-1].row_end if self._ranges else 0)
 
     def build_failed(self, error: Exception) -> None:
         """See `Buildable.build_failed`."""

@@ -1,0 +1,193 @@
+"""How are rows searched that have no graph yet, if they are many?
+
+Their vectors are compared by 8-bit codes, a quarter of the memory that a scan would read, and
+the best are scored from the vectors. Nobody pays for codes before somebody searches: a search
+makes those of the rows that came since the last one, while it has them at hand.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.engine.vector_index.codes import OUTSIDE_SHARE, ByteCodes
+from headrace.engine.vectors.arrays import BlockMatrix, zeros
+from headrace.model.vectors import FloatVector, Mask, Rows
+
+# Where the package was built without a C compiler, the vectors are scanned.
+try:
+    from headrace.engine.vector_index.byte_walk import ByteScan as ByteScan
+except ImportError:
+    ByteScan = None  # type: ignore[assignment, misc]
+
+# Fewer are scanned as quickly.
+_TAIL_ROWS_MIN: Final = 2048
+
+# A filter that leaves a smaller share of the rows leaves too few to compare all codes for.
+_ALLOWED_SHARE_MIN: Final = 0.25
+
+# As where a graph's codes are compared (`sealed_range`), so many of the best are scored.
+_SCORED_FACTOR: Final = 4
+_SCORED_MORE: Final = 40
+_SCORED_MAX: Final = 2048
+
+_CHUNK_ROWS: Final = 16_384
+
+# For so many rows a search makes codes, which takes about as long as to score them; it scores
+# the others.
+_ENCODED_ROWS_MAX: Final = 8192
+
+# With a larger share of rows that the codes cannot express there is nothing to be gained.
+_LOOSE_SHARE_MAX: Final = 0.02
+
+
+class _Coded(NamedTuple):
+    """What is coded; replaced as a whole, and what it holds is never changed.
+
+    Attributes:
+        begin, end: the rows.
+        chunks: their codes, shape (_CHUNK_ROWS, code_dim) each, from row `begin` on.
+        loose: ascending rows among them that their codes do not express.
+    """
+
+    begin: int
+    end: int
+    chunks: tuple[NDArray[np.uint8], ...]
+    loose: Rows
+
+
+class TailCodes:
+    """Codes of the rows behind the graphs of one vector name, as far as they were searched.
+
+    Any number of threads search.
+
+    Args:
+        box: what the codes can express.
+        row_begin: the first row.
+        length_squared_min: vectors that are shorter have no direction, and are always scored.
+    """
+
+    def __init__(self, box: ByteCodes, row_begin: int, length_squared_min: float = 0.0) -> None:
+        assert ByteScan is not None
+        self.box = box
+        self._scan = ByteScan(box.code_dim, box.offset, float(box.steps_per_unit), OUTSIDE_SHARE)
+        self._length_squared_min = length_squared_min
+        self._coded = _Coded(row_begin, row_begin, (), np.empty(0, dtype=np.int64))
+        self._encoding = threading.Lock()
+
+    def forget_before(self, row_begin: int) -> None:
+        """Give up the codes of the rows before this one, which have a graph now."""
+        with self._encoding:
+            coded = self._coded
+            gone = max(0, min(row_begin, coded.end) - coded.begin) // _CHUNK_ROWS
+            if gone:
+                begin = coded.begin + gone * _CHUNK_ROWS
+                loose = coded.loose[coded.loose.searchsorted(begin) :]
+                self._coded = _Coded(begin, coded.end, coded.chunks[gone:], loose)
+
+    def candidates(
+        self,
+        query: FloatVector,
+        k: int,
+        row_begin: int,
+        allowed: Mask,
+        present: Mask,
+        vectors: BlockMatrix,
+    ) -> tuple[Rows, int] | None:
+        """Ascending rows among which the k nearest are, and the row up to which that holds.
+
+        Args:
+            query: shape (dim,), float32, as the vectors are compared.
+            k: how many are wanted.
+            row_begin: the first row.
+            allowed: shape (rows,): which rows from there on may be returned; all have vectors.
+            present: shape (row_begin + rows,): which rows have vectors.
+            vectors: all vectors; float32, compared as they are stored.
+
+        Returns:
+            None if codes do not help here, since too many vectors or this query cannot be
+            expressed, or rounding decides which are nearest.
+        """
+        wanted = _scored_count(k)
+        asked = self.box.encode_query(query)
+        if asked is None:
+            return None
+        coded = self._extended(row_begin, present, vectors)
+        if coded is None:
+            return None
+        end = min(coded.end, row_begin + len(allowed))
+        places, distances = self._scan.nearest_of(
+            asked.astype(np.uint8),
+            wanted,
+            coded.chunks,
+            row_begin - coded.begin,
+            allowed[: end - row_begin].view(np.uint8),
+        )
+        if len(places) == wanted and distances[-1] < len(query):
+            # They all lie within a few steps.
+            return None
+        found = places + coded.begin
+        loose = coded.loose[slice(*coded.loose.searchsorted((row_begin, end)))]
+        if len(loose):
+            return np.union1d(found, loose[allowed[loose - row_begin]]), end
+        found.sort()
+        return found, end
+
+    def _extended(self, row_begin: int, present: Mask, vectors: BlockMatrix) -> _Coded | None:
+        """What is coded, if that is of use for these rows, after some were added."""
+        row_end = len(present)
+        if self._coded.end < row_end and self._encoding.acquire(blocking=False):
+            try:
+                row_end = min(row_end, self._coded.end + _ENCODED_ROWS_MAX)
+                self._encode(present[:row_end], vectors)
+            finally:
+                self._encoding.release()
+        coded = self._coded
+        if row_begin < coded.begin or coded.end <= row_begin:
+            return None
+        if len(coded.loose) > _LOOSE_SHARE_MAX * (coded.end - coded.begin):
+            return None
+        return coded
+
+    def _encode(self, present: Mask, vectors: BlockMatrix) -> None:
+        """Make the codes of all rows that have none yet."""
+        row_end = len(present)
+        begin, end, chunks, loose = self._coded
+        while end < row_end:
+            place = (end - begin) % _CHUNK_ROWS
+            if not place:
+                chunks = (*chunks, zeros((_CHUNK_ROWS, self.box.code_dim), np.uint8))
+            until = min(row_end, end + _CHUNK_ROWS - place)
+            for first, values in vectors.slices_between(end, until):
+                at = place + first - end
+                expressed = np.empty(len(values), dtype=np.uint8)
+                self._scan.encode(values, chunks[-1][at : at + len(values)], expressed)
+                if self._length_squared_min:
+                    expressed &= np.einsum("ij,ij->i", values, values) >= self._length_squared_min
+                if not expressed.all():
+                    is_loose = present[first : first + len(values)] & (expressed == 0)
+                    loose = np.append(loose, np.flatnonzero(is_loose) + first)
+            end = until
+        self._coded = _Coded(begin, end, chunks, loose)
+
+
+def is_worth_codes(allowed_count: int, tail_rows: int, k: int) -> bool:
+    """Whether codes save time.
+
+    Args:
+        allowed_count: rows without a graph that may be returned.
+        tail_rows: all of them.
+        k: how many are wanted.
+    """
+    return (
+        tail_rows >= _TAIL_ROWS_MIN
+        and allowed_count >= _ALLOWED_SHARE_MIN * tail_rows
+        and _scored_count(k) <= min(_SCORED_MAX, allowed_count)
+    )
+
+
+def _scored_count(k: int) -> int:
+    return _SCORED_FACTOR * k + _SCORED_MORE
