@@ -118,7 +118,7 @@ def _update_vectors(segment: Segment, operation: UpdateVectors) -> None:
         ids = [point_id for point_id, keep in zip(ids, kept, strict=True) if keep]
         rows = rows[kept]
         vectors = {name: take_points(batch, kept) for name, batch in vectors.items()}
-    payloads = [segment.payload(row) for row in rows.tolist()]
+    payloads = segment.read_payloads(rows)
     segment.append(ids, vectors, payloads, copied_from=rows)
 
 
@@ -126,13 +126,16 @@ def _delete_vectors(segment: Segment, selector: PointSelector, names: Sequence[s
     """A point without the vectors: a new row that copies the others."""
     rows = _selected_rows(segment, selector)
     ids = segment.row_ids.get_many(rows)
-    payloads = [segment.payload(row) for row in rows.tolist()]
+    payloads = segment.read_payloads(rows)
     segment.append(ids, {}, payloads, copied_from=rows, left_out=frozenset(names))
 
 
 def _set_payload(
     segment: Segment, selector: PointSelector, patch: Payload, key: str | None
 ) -> None:
+    if key is None and None not in patch.values():
+        _change_payloads(segment, selector, lambda old: old | patch)
+        return
     path = None if key is None else parse_payload_path(key)
     _change_payloads(segment, selector, lambda old: set_payload(old, patch, path))
 
@@ -141,7 +144,7 @@ def _change_payloads(
     segment: Segment, selector: PointSelector, change: Callable[[Payload], Payload]
 ) -> None:
     rows = _selected_rows(segment, selector)
-    payloads = [orjson.dumps(change(orjson.loads(segment.payload(row)))) for row in rows.tolist()]
+    payloads = [orjson.dumps(change(orjson.loads(old))) for old in segment.read_payloads(rows)]
     segment.replace_payloads(rows, payloads)
 
 

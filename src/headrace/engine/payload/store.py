@@ -50,14 +50,19 @@ class PayloadStore:
                 self._own_table()[-1] = packed(self._growing_chunk)
                 self._owned_chunks.discard(len(self._table) - 1)
 
-    def replace(self, row: int, payload: PayloadJson) -> None:
-        """Change the payload of one row; tables taken by `snapshot` keep the old one."""
-        self.bytes_max = max(self.bytes_max, len(payload))
-        self._own_chunk(row // CHUNK_ROWS)[row % CHUNK_ROWS] = _trimmed(payload)
+    def replace(self, rows: Iterable[int], payloads: Sequence[PayloadJson]) -> None:
+        """Change the payloads of some rows; tables taken by `snapshot` keep the old ones."""
+        self.bytes_max = max(self.bytes_max, max(map(len, payloads), default=0))
+        number, chunk = -1, self._growing_chunk
+        for row, payload in zip(rows, map(_trimmed, payloads), strict=True):
+            if row // CHUNK_ROWS != number:
+                number = row // CHUNK_ROWS
+                chunk = self._own_chunk(number)
+            chunk[row % CHUNK_ROWS] = payload
 
-    def get(self, row: int) -> PayloadJson:
-        """The payload of one row as the writer sees it."""
-        return payload_at(self._table, row)
+    def get_many(self, rows: Iterable[int]) -> list[PayloadJson]:
+        """The payloads of some rows as the writer sees them."""
+        return payloads_at(self._table, rows)
 
     def snapshot(self) -> PayloadTable:
         """The table of now; later changes go to copies."""

@@ -126,7 +126,7 @@ class View:
 
     def versions(self, rows: Rows) -> list[int]:
         """The seq_no that last changed the point of each row."""
-        versions: list[int] = self.segment.versions.view(self.row_count)[rows].tolist()
+        versions: list[int] = self.segment.versions.buffer.take(rows).tolist()
         return versions
 
     def vectors(self, name: str) -> VectorStore:
@@ -474,8 +474,7 @@ class Segment:
 
     def replace_payloads(self, rows: Rows, payloads: Sequence[PayloadJson]) -> None:
         """Change the payloads of live rows in place."""
-        for row, payload in zip(rows.tolist(), payloads, strict=True):
-            self._payloads.replace(row, payload)
+        self._payloads.replace(rows.tolist(), payloads)
         self._savepoints[-1].replaced_versions.append((rows, self.versions.buffer[rows].copy()))
         self.versions.buffer[rows] = self._seq_no
         self._changes.append(rows)
@@ -489,9 +488,9 @@ class Segment:
         """No payload is larger; one that was may be gone."""
         return self._payloads.bytes_max
 
-    def payload(self, row: int) -> PayloadJson:
-        """The payload of a row as the writer sees it."""
-        return self._payloads.get(row)
+    def read_payloads(self, rows: Rows) -> list[PayloadJson]:
+        """The payloads of some rows as the writer sees them."""
+        return self._payloads.get_many(rows.tolist())
 
     def set_schema(self, payload_path: str, schema: PayloadFieldSchema | None) -> None:
         """Declare, or with None forget, the payload index of a path."""
