@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.engine.filter.values import is_within
+from headrace.engine.payload_index import numbers as numbers_module
 from headrace.engine.payload_index.numbers import Numbers, NumbersBuilder, merge_numbers
 from headrace.model.filters import Range
 
@@ -56,6 +57,20 @@ def test_a_range_finds_what_keeps_the_bounds(
     everywhere = np.arange(ROW_COUNT)
     assert everywhere[found.holds(everywhere)].tolist() == expected
     assert found.at_most >= len(expected)
+    stretch = numbers.stretch_within(wanted)
+    numbers._integers = None  # as without a C compiler
+    assert numbers.stretch_within(wanted) == stretch
+
+
+@pytest.mark.skipif(numbers_module.SortedIntegers is None, reason="built without a C compiler")
+def test_what_is_no_number_bounds_nothing_sorted() -> None:
+    integers = numbers_module.SortedIntegers(np.array([-5, 0, 0, 7]))
+    assert integers.within(None, 0, 7, None) == (1, 3)
+    assert integers.within(None, True, None, None) == (3, 4)
+    with pytest.raises(TypeError):
+        integers.within(None, "0", None, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="dtype"):
+        numbers_module.SortedIntegers(np.array([0.5]))
 
 
 @bounded

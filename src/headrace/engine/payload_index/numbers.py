@@ -27,6 +27,12 @@ from headrace.engine.payload_index.entries import (
 )
 from headrace.model.vectors import Rows
 
+# Where the package was built without a C compiler, NumPy bisects.
+try:
+    from headrace.engine.payload_index.sorted_integers import SortedIntegers as SortedIntegers
+except ImportError:
+    SortedIntegers = None  # type: ignore[assignment, misc]
+
 _INT64_MIN, _INT64_MAX = -(2**63), 2**63 - 1
 
 
@@ -41,6 +47,9 @@ class Numbers:
     def __init__(self, values: NDArray[Any], entries: Entries) -> None:
         self.values = values
         self.entries = entries
+        self._integers: SortedIntegers | None = None
+        if SortedIntegers is not None and values.dtype == np.int64:
+            self._integers = SortedIntegers(values)
 
     @classmethod
     def of(cls, values: NDArray[Any], rows: LocalRows, row_count: int) -> Numbers:
@@ -81,6 +90,8 @@ class Numbers:
     def stretch_within(self, bounds: Bounds) -> tuple[int, int]:
         """The entries (begin, end) with a number that keeps all bounds."""
         gt, gte, lt, lte = bounds.gt, bounds.gte, bounds.lt, bounds.lte
+        if self._integers is not None:
+            return self._integers.within(gt, gte, lt, lte)
         if gt != gt or gte != gte or lt != lt or lte != lte:
             return 0, 0  # nothing compares with what is no number
         begin, end = 0, len(self.values)

@@ -65,24 +65,25 @@ class Question(Protocol):
         """What satisfies it."""
 
 
-class PartQuestion:
+class PartQuestion(msgspec.Struct, frozen=True, eq=False):
     """A question to one part.
 
-    Args:
+    Attributes:
         key: of the part.
         ask: finds the rows in the part.
     """
 
-    __slots__ = ("_ask", "_key", "keys")
+    key: PartKey
+    ask: Callable[[Any], Found]
 
-    def __init__(self, key: PartKey, ask: Callable[[Any], Found]) -> None:
-        self.keys: Iterable[PartKey] = (key,)
-        self._key = key
-        self._ask = ask
+    @property
+    def keys(self) -> Iterable[PartKey]:
+        """See `Question`."""
+        return (self.key,)
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
-        return self._ask(ground.parts[self._key])
+        return self.ask(ground.parts[self.key])
 
 
 class PointsQuestion:

@@ -136,8 +136,8 @@ class RowIds:
 
     def get_many(self, rows: Rows) -> list[PointId]:
         """The ids of many rows, all of which have one."""
-        low = self._low.buffer[rows]
-        is_uuid = self._is_uuid.buffer[rows]
+        low = self._low.buffer.take(rows)
+        is_uuid = self._is_uuid.buffer.take(rows)
         if 1 not in is_uuid.tobytes():
             return list(low.tolist())
         high = self._high.buffer[rows]

@@ -168,8 +168,9 @@ class SealedRange:
         if is_quantised:
             rows = self._quantised_candidates(query, nodes, k, settings, params)
         else:
-            found = self._candidate_nodes(query, nodes, k, params.hnsw_ef, settings, None)
-            rows = self._rows_of(found)
+            rows = self._candidate_nodes(query, nodes, k, params.hnsw_ef, settings, None)
+            if self.row_begin or not self.is_complete:
+                rows = self._rows_of(rows)
         if len(self.loose_rows):
             loose = self.loose_rows[_within(allowed.mask, self.loose_rows)]
             rows = np.union1d(rows, loose)

@@ -75,26 +75,29 @@ class GrowingArray(Generic[Scalar]):
 
     Args:
         dtype: the element type; new elements are zero.
+
+    Attributes:
+        buffer: all elements and the room behind them; only the writer changes it.
     """
 
     def __init__(self, dtype: type[Scalar]) -> None:
         self._dtype = dtype
-        self._buffer: NDArray[Scalar] = zeros(_CAPACITY_MIN, dtype)
+        self.buffer: NDArray[Scalar] = zeros(_CAPACITY_MIN, dtype)
 
     def reserve(self, length: int) -> None:
         """Make room for elements below `length`."""
-        capacity = len(self._buffer)
+        capacity = len(self.buffer)
         if length <= capacity:
             return
         while capacity < length:
             capacity *= 2
         grown = zeros(capacity, self._dtype)
-        grown[: len(self._buffer)] = self._buffer
-        self._buffer = grown
+        grown[: len(self.buffer)] = self.buffer
+        self.buffer = grown
 
     def view(self, length: int) -> NDArray[Scalar]:
         """The first `length` elements, zero where nothing was written; not copied if it can."""
-        buffer = self._buffer
+        buffer = self.buffer
         if length <= len(buffer):
             return buffer[:length]
         padded = np.zeros(length, dtype=buffer.dtype)
@@ -110,20 +113,15 @@ class GrowingArray(Generic[Scalar]):
     @property
     def item_bytes(self) -> int:
         """See `AppendOnlyArray`."""
-        return self._buffer.itemsize
+        return self.buffer.itemsize
 
     def load(self, pieces: list[memoryview], begin: int) -> None:
         """See `AppendOnlyArray`; copies, since the array will grow."""
         assert begin == 0
-        stored = [np.frombuffer(piece, dtype=self._buffer.dtype) for piece in pieces]
+        stored = [np.frombuffer(piece, dtype=self.buffer.dtype) for piece in pieces]
         length = sum(len(piece) for piece in stored)
         self.reserve(length)
-        np.concatenate([self._buffer[:0], *stored], out=self._buffer[:length])
-
-    @property
-    def buffer(self) -> NDArray[Scalar]:
-        """All elements and the room behind them; for the writer."""
-        return self._buffer
+        np.concatenate([self.buffer[:0], *stored], out=self.buffer[:length])
 
 
 class _Layout(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 
 from headrace.engine.vectors.arrays import Allocate, BlockMatrix, GrowingArray
 from headrace.engine.vectors.base import Candidates
-from headrace.engine.vectors.distances import top_k
+from headrace.engine.vectors.distances import normalised_query, top_k
 from headrace.engine.vectors.elements import as_query, element_dtype
 from headrace.engine.vectors.kernels import all_similarities, row_similarities_into
 from headrace.engine.vectors.row_set import RowSet
@@ -49,6 +49,7 @@ class DenseVectors:
     ) -> None:
         self._distance = params.distance
         dtype = element_dtype(params.datatype)
+        self._is_plain_cosine = params.distance is Distance.COSINE and dtype is np.float32
         self._vectors = BlockMatrix(params.size, begin, dtype, scratch)
         self._present: GrowingArray[np.bool_] = GrowingArray(np.bool_)
 
@@ -104,6 +105,8 @@ class DenseVectors:
             raise WrongInput("Conversion between multi and regular vectors failed")
         if len(query) != self._vectors.dim:
             raise WrongVectorDimension(self._vectors.dim, len(query))
+        if self._is_plain_cosine:
+            return normalised_query(query)
         return as_query(query, self._distance, self._vectors.dtype)
 
     def indexed_vectors_count(self, live: Mask) -> int:

@@ -52,13 +52,9 @@ def similarities(query: FloatVector, vectors: FloatMatrix, distance: Distance) -
 
 def scores_from_similarities(values: FloatVector, distance: Distance) -> FloatVector:
     """What answers show for these similarities."""
-    match distance:
-        case Distance.EUCLID:
-            return np.sqrt(np.abs(values))
-        case Distance.MANHATTAN:
-            return np.abs(values)
-        case _:
-            return values
+    if distance is Distance.EUCLID:
+        return np.sqrt(np.abs(values))
+    return np.abs(values) if distance is Distance.MANHATTAN else values
 
 
 def normalised(vectors: FloatMatrix) -> FloatMatrix:

@@ -87,8 +87,6 @@ def as_query(query: FloatMatrix, distance: Distance, dtype: Any) -> FloatMatrix:
     """Vectors that are asked for, as they are compared with stored ones."""
     if distance is not Distance.COSINE:
         return rounded(query, dtype)
-    if dtype is np.float32 and query.ndim == 1:
-        return normalised_query(query)  # as nearly always
     if is_compared_by_angle(distance, dtype):
         return normalised(rounded(query, dtype))
     unit = normalised_query(query) if query.ndim == 1 else normalised(query)

@@ -1,0 +1,74 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""Where is the stretch of sorted integers that a range asks for, in one call?
+
+Every search with a range asks, and bisecting takes a fifth of what Python and NumPy take
+around it.
+"""
+
+from cpython.long cimport PyLong_AsLongLongAndOverflow
+from libc.math cimport floor, isfinite
+from libc.stdint cimport int64_t
+
+cdef double _BEYOND = 9223372036854775808.0  # 2**63
+
+
+cdef class SortedIntegers:
+    """Integers that are searched; immutable.
+
+    Args:
+        values: shape (n,), int64, ascending.
+    """
+
+    cdef const int64_t[::1] values
+
+    def __init__(self, const int64_t[::1] values):
+        self.values = values
+
+    def within(self, gt, gte, lt, lte):
+        """The stretch (begin, end) of the values that keep all bounds.
+
+        Args:
+            gt, gte, lt, lte: an integer, a float, or None; compared exactly.
+        """
+        cdef Py_ssize_t begin = 0, end = self.values.shape[0]
+        if gt != gt or gte != gte or lt != lt or lte != lte:
+            return 0, 0  # nothing compares with what is no number
+        if gt is not None:
+            begin = self._place(gt, True)
+        if gte is not None:
+            begin = max(begin, self._place(gte, False))
+        if lt is not None:
+            end = self._place(lt, False)
+        if lte is not None:
+            end = min(end, self._place(lte, True))
+        return begin, max(begin, end)
+
+    cdef Py_ssize_t _place(self, bound, bint after_equal) except -1:
+        """How many values lie before a bound, and with `after_equal` on it."""
+        cdef Py_ssize_t low = 0, high = self.values.shape[0], middle
+        cdef int64_t whole
+        cdef int overflow = 0
+        cdef double real, below
+        if isinstance(bound, float):
+            real = bound
+            if not isfinite(real):
+                return high if real > 0 else 0
+            # Below or on 1.5 means up to 1; above or on it, from 2.
+            below = floor(real)
+            after_equal = after_equal or below != real
+            if below >= _BEYOND:
+                return high
+            if below < -_BEYOND:
+                return 0
+            whole = <int64_t>below
+        else:
+            whole = PyLong_AsLongLongAndOverflow(bound, &overflow)
+            if overflow:
+                return high if overflow > 0 else 0
+        while low < high:
+            middle = (low + high) >> 1
+            if self.values[middle] < whole or (after_equal and self.values[middle] == whole):
+                low = middle + 1
+            else:
+                high = middle
+        return low
