@@ -23,7 +23,29 @@ cdef extern from "byte_codes.h":
     ) noexcept nogil
     void hr_prefetch(const void *first, size_t byte_count) noexcept nogil
 
+cdef extern from "byte_products.h":
+    bint hr_has_products() noexcept nogil
+    size_t hr_compare_bytes(Py_ssize_t count, size_t dim, Py_ssize_t pool_size) noexcept nogil
+    void hr_compare_all(
+        const uint8_t *codes, size_t dim, const int32_t *nodes, Py_ssize_t count,
+        uint64_t *pools, Py_ssize_t pool_size, uint8_t *memory
+    ) noexcept nogil
+    size_t hr_nearest_bytes(Py_ssize_t pivot_count, size_t dim) noexcept nogil
+    void hr_nearest_pivots(
+        const uint8_t *codes, size_t dim, const int32_t *nodes, Py_ssize_t count,
+        const int32_t *pivots, Py_ssize_t pivot_count, int32_t *out, uint8_t *memory
+    ) noexcept nogil
+    size_t hr_spread_bytes(Py_ssize_t count, size_t dim) noexcept nogil
+    Py_ssize_t hr_spread(
+        const uint8_t *codes, size_t dim, const uint64_t *entries, Py_ssize_t count,
+        Py_ssize_t degree, float slack, int32_t *out, uint8_t *memory
+    ) noexcept nogil
+
 EMPTY = 2**64 - 1
+
+# Whether the processor multiplies bytes as fast as `byte_products.h` needs it. All functions
+# that are told `with_products` do the same without, which tests compare.
+HAS_PRODUCTS = hr_has_products()
 
 cdef uint64_t NONE = <uint64_t>-1
 cdef int32_t FARTHEST = 0x7FFFFFFF
@@ -71,6 +93,7 @@ def nearest_pivots(
     const int32_t[::1] nodes,
     const int32_t[::1] pivots,
     int32_t[::1] out,
+    bint with_products=HAS_PRODUCTS,
 ):
     """The position of the nearest pivot of each node.
 
@@ -79,11 +102,23 @@ def nearest_pivots(
         nodes: shape (m,).
         pivots: shape (p,): nodes, p >= 1.
         out: shape (m,); overwritten.
+        with_products: see `HAS_PRODUCTS`.
     """
     cdef Py_ssize_t i, j, count = pivots.shape[0], best
     cdef size_t dim = codes.shape[1]
-    cdef int32_t *distances = <int32_t *>reserve(count * (sizeof(int32_t) + dim))
-    cdef uint8_t *block = <uint8_t *>(distances + count)
+    cdef int32_t *distances
+    cdef uint8_t *block
+    # A block is only made for many nodes.
+    if with_products and nodes.shape[0] > count:
+        block = <uint8_t *>reserve(hr_nearest_bytes(count, dim))
+        with nogil:
+            hr_nearest_pivots(
+                &codes[0, 0], dim, &nodes[0], nodes.shape[0], &pivots[0], count, &out[0], block
+            )
+        free(block)
+        return
+    distances = <int32_t *>reserve(count * (sizeof(int32_t) + dim))
+    block = <uint8_t *>(distances + count)
     with nogil:
         for j in range(count):
             memcpy(block + j * dim, &codes[pivots[j], 0], dim)
@@ -98,7 +133,10 @@ def nearest_pivots(
 
 
 def compare_all(
-    const uint8_t[:, ::1] codes, const int32_t[::1] nodes, uint64_t[:, ::1] pools
+    const uint8_t[:, ::1] codes,
+    const int32_t[::1] nodes,
+    uint64_t[:, ::1] pools,
+    bint with_products=HAS_PRODUCTS,
 ):
     """Offer each of some nodes to each other.
 
@@ -106,13 +144,23 @@ def compare_all(
         codes: shape (n, code_dim), of all nodes.
         nodes: shape (m,), unique.
         pools: shape (n, k); changed for these nodes.
+        with_products: see `HAS_PRODUCTS`.
     """
     cdef Py_ssize_t i, j, count = nodes.shape[0], size = pools.shape[1], rest
     cdef size_t dim = codes.shape[1]
     cdef uint64_t *pool
-    cdef int32_t *distances = <int32_t *>reserve(count * (2 * sizeof(int32_t) + dim))
-    cdef int32_t *worst = distances + count
-    cdef uint8_t *block = <uint8_t *>(worst + count)
+    cdef int32_t *distances
+    cdef int32_t *worst
+    cdef uint8_t *block
+    if with_products and count:
+        block = <uint8_t *>reserve(hr_compare_bytes(count, dim, size))
+        with nogil:
+            hr_compare_all(&codes[0, 0], dim, &nodes[0], count, &pools[0, 0], size, block)
+        free(block)
+        return
+    distances = <int32_t *>reserve(count * (2 * sizeof(int32_t) + dim))
+    worst = distances + count
+    block = <uint8_t *>(worst + count)
     with nogil:
         for j in range(count):
             memcpy(block + j * dim, &codes[nodes[j], 0], dim)
@@ -222,6 +270,11 @@ def linked_from(
                 begins[links[i, j] + 1] += 1
 
 
+cdef size_t spread_bytes(Py_ssize_t count, Py_ssize_t degree, size_t dim) noexcept nogil:
+    """How much memory `spread` needs."""
+    return max(hr_spread_bytes(count, dim), degree * (sizeof(int32_t) + dim))
+
+
 cdef Py_ssize_t spread(
     const uint8_t *codes,
     size_t dim,
@@ -230,8 +283,8 @@ cdef Py_ssize_t spread(
     Py_ssize_t degree,
     float slack,
     int32_t *out,
-    uint8_t *block,
-    int32_t *distances,
+    int32_t *memory,
+    bint with_products,
 ) noexcept nogil:
     """The nearest entries none of which is much nearer to one before it than to the node.
 
@@ -240,6 +293,10 @@ cdef Py_ssize_t spread(
     cdef Py_ssize_t i, j, kept = 0
     cdef int32_t node, distance
     cdef bint is_hidden
+    cdef int32_t *distances = memory
+    cdef uint8_t *block = <uint8_t *>(memory + degree)
+    if with_products:
+        return hr_spread(codes, dim, entries, count, degree, slack, out, <uint8_t *>memory)
     for i in range(count):
         if entries[i] == NONE or kept == degree:
             break
@@ -266,6 +323,7 @@ def choose_links(
     int32_t[:, ::1] out,
     Py_ssize_t begin,
     Py_ssize_t end,
+    bint with_products=HAS_PRODUCTS,
 ):
     """Links of nodes to those of their pools that lie in different directions.
 
@@ -276,11 +334,11 @@ def choose_links(
             this, is less than that to the node.
         out: shape (n, degree); overwritten for nodes begin..end - 1, filled up with -1.
         begin, end: which nodes.
+        with_products: see `HAS_PRODUCTS`.
     """
     cdef Py_ssize_t i, j, kept, degree = out.shape[1]
     cdef size_t dim = codes.shape[1]
-    cdef int32_t *distances = <int32_t *>reserve(degree * (sizeof(int32_t) + dim))
-    cdef uint8_t *block = <uint8_t *>(distances + degree)
+    cdef int32_t *memory = <int32_t *>reserve(spread_bytes(pools.shape[1], degree, dim))
     with nogil:
         for i in range(begin, end):
             for j in range(min(<Py_ssize_t>8, pools.shape[1])):
@@ -288,11 +346,11 @@ def choose_links(
                     hr_prefetch(&codes[node_of(pools[i + 1, j]), 0], dim)
             kept = spread(
                 &codes[0, 0], dim, &pools[i, 0], pools.shape[1], degree, slack,
-                &out[i, 0], block, distances
+                &out[i, 0], memory, with_products
             )
             for j in range(kept, degree):
                 out[i, j] = -1
-    free(distances)
+    free(memory)
 
 
 def append_links(
@@ -336,6 +394,7 @@ def join_links(
     int32_t[:, ::1] out,
     Py_ssize_t begin,
     Py_ssize_t end,
+    bint with_products=HAS_PRODUCTS,
 ):
     """Links both ways: to the chosen nodes, and to those that chose the node.
 
@@ -347,16 +406,17 @@ def join_links(
         slack: as above, where there are more than `out` has room for.
         out: shape (n, degree); overwritten for nodes begin..end - 1, filled up with -1.
         begin, end: which nodes.
+        with_products: see `HAS_PRODUCTS`.
     """
     cdef Py_ssize_t i, j, kept, count, degree = out.shape[1], width = chosen.shape[1]
     cdef Py_ssize_t most = width + linking_max
     cdef size_t dim = codes.shape[1]
     cdef uint64_t *entries = <uint64_t *>reserve(
-        most * (sizeof(uint64_t) + 2 * sizeof(int32_t)) + degree * dim
+        most * (sizeof(uint64_t) + 2 * sizeof(int32_t)) + spread_bytes(most, degree, dim)
     )
     cdef int32_t *batch = <int32_t *>(entries + most)
     cdef int32_t *distances = batch + most
-    cdef uint8_t *block = <uint8_t *>(distances + most)
+    cdef int32_t *memory = distances + most
     with nogil:
         for i in range(begin, end):
             count = 0
@@ -382,7 +442,8 @@ def join_links(
                     out[i, j] = node_of(entries[j])
             else:
                 kept = spread(
-                    &codes[0, 0], dim, entries, kept, degree, slack, &out[i, 0], block, distances
+                    &codes[0, 0], dim, entries, kept, degree, slack, &out[i, 0], memory,
+                    with_products
                 )
             for j in range(kept, degree):
                 out[i, j] = -1

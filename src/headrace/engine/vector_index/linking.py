@@ -259,7 +259,8 @@ class _Layer:
             if sizes.max() > _LOPSIDED_SHARE * len(nodes):
                 waiting += np.array_split(nodes, -(-len(nodes) // _GROUP_MAX))
                 continue
-            ordered = nodes[np.argsort(nearest, kind="stable")]
+            # As bytes they are sorted by their digits.
+            ordered = nodes[np.argsort(nearest.astype(np.uint8), kind="stable")]
             waiting += [part for part in np.split(ordered, np.cumsum(sizes)[:-1]) if len(part)]
 
     def _nearest_pivots(self, nodes: Nodes, pivots: Nodes) -> Nodes:
