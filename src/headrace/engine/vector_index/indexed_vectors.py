@@ -141,12 +141,14 @@ class IndexedVectors(DenseVectors):
         if params.exact or not ranges:
             return super().nearest(query, row_set.mask, k)
         settings, nearest_among, distance = self.settings, self.nearest_among, self._distance
+        tail_begin = ranges[-1].row_end
+        tail_rows = row_set.row_count - tail_begin
+        if tail_rows <= 0 and len(ranges) == 1:  # as mostly, where nothing is written
+            return ranges[0].nearest(query, row_set, k, settings, nearest_among, params, distance)
         found = [
             sealed.nearest(query, row_set, k, settings, nearest_among, params, distance)
             for sealed in ranges
         ]
-        tail_begin = ranges[-1].row_end
-        tail_rows = row_set.row_count - tail_begin
         if tail_rows > 0 and not (params.indexed_only and self._is_large(tail_rows)):
             found += self._nearest_in_tail(ranges[-1], query, row_set.mask, k)
         return found[0] if len(found) == 1 else _merged(found, k)
@@ -163,9 +165,7 @@ class IndexedVectors(DenseVectors):
             named = codes.candidates(query, k, tail_begin, in_tail, present, self._vectors)
             if named is not None:
                 rows, coded_end = named
-                scored = self.similarities(query, rows)
-                best = top_k(scored, k)
-                found = [Candidates(rows[best], scored[best])]
+                found = [self.nearest_among(query, rows, k)]
                 if coded_end < len(allowed):
                     found.append(self.nearest_from(coded_end, query, allowed, k))
                 return found
