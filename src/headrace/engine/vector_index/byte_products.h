@@ -205,6 +205,39 @@ HR_VNNI_INLINE void hr_offer(uint64_t *pool, ptrdiff_t pool_size, int32_t *nodes
     }
 }
 
+/* A distance that `wanted` of some are not beyond, and mostly few more: INT32_MAX - 1 if there
+ * are not so many; those that are INT32_MAX do not count. */
+HR_VNNI_INLINE int32_t hr_bound(const int32_t *distances, ptrdiff_t rows, ptrdiff_t wanted)
+{
+    const __m512i none = _mm512_set1_epi32(INT32_MAX);
+    __m512i least = none, most = _mm512_setzero_si512();
+    ptrdiff_t count = 0;
+    for (ptrdiff_t i = 0; i < rows; i += HR_ROWS) {
+        __m512i distance = _mm512_load_si512(distances + i);
+        __mmask16 is_one = _mm512_cmpneq_epi32_mask(distance, none);
+        least = _mm512_min_epi32(least, distance);
+        most = _mm512_mask_max_epi32(most, is_one, most, distance);
+        count += __builtin_popcount(is_one);
+    }
+    if (count < wanted)
+        return INT32_MAX - 1;
+    int32_t low = _mm512_reduce_min_epi32(least), high = _mm512_reduce_max_epi32(most);
+    for (int step = 0; step < 10 && low < high && count > wanted + wanted / 4; step++) {
+        int32_t middle = low + (high - low) / 2;
+        ptrdiff_t within = 0;
+        for (ptrdiff_t i = 0; i < rows; i += HR_ROWS)
+            within += __builtin_popcount(_mm512_cmple_epi32_mask(
+                _mm512_load_si512(distances + i), _mm512_set1_epi32(middle)));
+        if (within < wanted) {
+            low = middle + 1;
+        } else {
+            high = middle;
+            count = within;
+        }
+    }
+    return high;
+}
+
 /* How much memory the function below needs. */
 static size_t hr_compare_bytes(ptrdiff_t count, size_t dim, ptrdiff_t pool_size)
 {
@@ -258,12 +291,12 @@ HR_VNNI static void hr_compare_all(const uint8_t *codes, size_t dim, const int32
             for (ptrdiff_t i = pool_size; i < 8 * pool_vectors; i++)
                 pool[i] = UINT64_MAX;
             /* No distance is as large as INT32_MAX. */
-            int32_t worst = INT32_MAX - 1;
-            if (pool[pool_size - 1] != UINT64_MAX)
-                worst = (int32_t)(pool[pool_size - 1] >> 32);
             of_query[first + q] = INT32_MAX;
             for (ptrdiff_t i = count; i < rows; i++)
                 of_query[i] = INT32_MAX;
+            int32_t worst = pool[pool_size - 1] == UINT64_MAX
+                ? hr_bound(of_query, rows, pool_size)
+                : (int32_t)(pool[pool_size - 1] >> 32);
             for (ptrdiff_t i = 0; i < rows; i += HR_ROWS) {
                 __m512i distance = _mm512_load_si512(of_query + i);
                 __mmask16 is_near = _mm512_cmple_epi32_mask(distance, _mm512_set1_epi32(worst));
