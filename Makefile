@@ -10,7 +10,7 @@ COMPILED = $(wildcard src/headrace/*/*.so src/headrace/*/*/*.so src/headrace/*/*
 .PHONY: demo test test-slow test-clients check format bench bench-large clean
 
 # The stamp is remade whenever the dependencies or what is compiled change.
-$(VENV)/installed: pyproject.toml $(wildcard src/headrace/*/*.pyx src/headrace/engine/*/*.pyx src/headrace/engine/*/*.h)
+$(VENV)/installed: pyproject.toml $(wildcard src/headrace/*/*.pyx src/headrace/engine/*/*.pyx src/headrace/engine/*/*.pxd src/headrace/engine/*/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	rm -f $(COMPILED)

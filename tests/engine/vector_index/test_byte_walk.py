@@ -200,6 +200,7 @@ def test_small_graphs_of_any_dimension_are_exact(count: int, dim: int, k: int) -
 
 def test_without_the_compiled_module_faiss_walks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph_module, "ByteWalk", None)
+    monkeypatch.setattr(graph_module, "NodeScan", None)
     vectors = _vectors(1000, 6)
     graph = _made(vectors)
     assert not graph.can_scan_codes
@@ -278,7 +279,7 @@ def test_a_plan_says_what_a_search_does(
         return search(*arguments)
 
     def noted_nearest_of(*arguments: Any) -> Any:
-        done.append((Strategy.CODES, None))
+        done.append((Strategy.SKETCHES if arguments[4] else Strategy.CODES, None))
         return nearest_of(*arguments)
 
     monkeypatch.setattr(Graph, "search", noted_search)
@@ -296,6 +297,7 @@ def test_a_plan_says_what_a_search_does(
         expected = {
             Strategy.GRAPH: [(Strategy.GRAPH, plan.ef)],
             Strategy.CODES: [(Strategy.CODES, None)],
+            Strategy.SKETCHES: [(Strategy.SKETCHES, None)],
             Strategy.EXACT: [],
         }
         assert done == expected[plan.strategy]

@@ -146,6 +146,8 @@ def _range_steps(
             strategy, cost = Strategy.EXACT_ROWS, plan.cardinality
         elif plan.strategy is RangeStrategy.CODES:
             strategy, cost = Strategy.CODES, plan.cardinality
+        elif plan.strategy is RangeStrategy.SKETCHES:
+            strategy, cost = Strategy.SKETCHES, plan.cardinality
         else:
             is_masked = plan.cardinality < sealed.vector_count
             strategy = Strategy.MASKED_GRAPH if is_masked else Strategy.GRAPH

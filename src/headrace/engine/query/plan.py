@@ -72,6 +72,7 @@ class Strategy(StrEnum):
 
     EXACT_ROWS = "exact rows"  # the allowed rows are scored, and no others
     CODES = "codes of rows"  # the same by their codes, and the best ones by their vectors again
+    SKETCHES = "sketches of rows"  # sketches rule out rows, the others are compared as above
     MASKED_SCAN = "scan with mask"  # all rows are scored, those not allowed left out
     FULL_SCAN = "full scan"
     GRAPH = "vector index"

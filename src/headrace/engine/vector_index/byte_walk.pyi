@@ -25,14 +25,6 @@ class ByteWalk:
         allowed: NDArray[np.uint8] | None = None,
         is_forced: bool = False,
     ) -> NDArray[np.int64]: ...
-    def nearest_of(
-        self,
-        query: FloatVector,
-        k: int,
-        nodes: NDArray[np.int64] | None = None,
-        mask: NDArray[np.uint8] | None = None,
-        is_forced: bool = False,
-    ) -> NDArray[np.int64] | None: ...
 
 class ByteScan:
     def __init__(

@@ -10,10 +10,20 @@ array, an entry of which is one number: distance, node, and whether it was expan
 """
 
 from cpython.mem cimport PyMem_RawMalloc, PyMem_RawFree, PyMem_RawCalloc
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memmove, memset
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libc.string cimport memset
 
 import numpy as np
+
+from headrace.engine.vector_index.byte_pool cimport (
+    Pool,
+    encode_into,
+    insert,
+    is_rounding,
+    node_of,
+    nodes_into,
+    packed,
+)
 
 cdef extern from "byte_codes.h":
     void hr_score_nodes(
@@ -30,64 +40,16 @@ cdef extern from "byte_codes.h":
     ) noexcept nogil
     void hr_prefetch(const void *first, size_t byte_count) noexcept nogil
 
-cdef extern from "float.h":
-    float FLOAT_MAX "FLT_MAX"
 
-cdef extern from "math.h":
-    float rintf(float x) noexcept nogil
-
-
-# How many listed nodes are scored at a time, and for how many of these the codes are asked
-# for before they are needed.
-cdef enum:
-    BATCH = 64
-
-# The same of codes that stand one behind the other.
+# How many codes that stand one behind the other are compared at a time.
 cdef enum:
     BLOCK = 256
-
-
-cdef struct Pool:
-    # The best entries so far, ascending.
-    uint64_t *entries
-    Py_ssize_t size
-    Py_ssize_t capacity
-
-
-cdef inline uint64_t packed(int32_t distance, int32_t node) noexcept nogil:
-    return (<uint64_t>distance << 32) | (<uint64_t>node << 1)
-
-
-cdef inline int32_t node_of(uint64_t entry) noexcept nogil:
-    return <int32_t>(<uint32_t>entry >> 1)
 
 
 cdef inline bint is_allowed(
     const uint8_t *allowed, int64_t allowed_end, int32_t node
 ) noexcept nogil:
     return node < allowed_end and allowed[node >> 3] >> (node & 7) & 1
-
-
-cdef inline Py_ssize_t insert(Pool *pool, uint64_t entry) noexcept nogil:
-    """Put an entry in its place, and return that; the pool's capacity if it has none."""
-    cdef Py_ssize_t low = 0, high = pool.size, middle
-    if pool.size == pool.capacity:
-        if entry >= pool.entries[pool.size - 1]:
-            return pool.capacity
-        high = pool.size - 1
-        pool.size -= 1
-    while low < high:
-        middle = (low + high) >> 1
-        if pool.entries[middle] < entry:
-            low = middle + 1
-        else:
-            high = middle
-    memmove(
-        pool.entries + low + 1, pool.entries + low, (pool.size - low) * sizeof(uint64_t)
-    )
-    pool.entries[low] = entry
-    pool.size += 1
-    return low
 
 
 cdef class _Scratch:
@@ -197,13 +159,13 @@ cdef class ByteWalk:
         Returns:
             shape (n,), int64.
         """
-        cdef Py_ssize_t i, size
+        cdef Py_ssize_t dim = self.offset.shape[0]
         cdef _Scratch scratch
         cdef Pool pool, found
         cdef uint8_t *coded
         cdef int32_t *batch
         cdef Py_ssize_t links_max = self.links_max()
-        if query.shape[0] != self.offset.shape[0]:
+        if query.shape[0] != dim:
             raise ValueError("the query has another dimension than the nodes")
         if self.entry < 0 or k <= 0 or (allowed is not None and not allowed.shape[0]):
             return np.empty(0, dtype=np.int64)
@@ -218,7 +180,10 @@ cdef class ByteWalk:
         if coded == NULL:
             raise MemoryError
         try:
-            if not self._encode(query, coded, is_forced):
+            if not encode_into(
+                &query[0], &self.offset[0], self.scale, dim, self.code_dim, self.outside_share,
+                is_forced, coded
+            ):
                 return np.empty(0, dtype=np.int64)
             pool.entries = <uint64_t *>(coded + self.code_dim)
             pool.size, pool.capacity = 0, width
@@ -232,66 +197,14 @@ cdef class ByteWalk:
             self.scratches.append(scratch)
             if allowed is None:
                 found.entries, found.size = pool.entries, pool.size
-            if not self._is_rounding(&found, k):
+            if not is_rounding(&found, k, dim):
                 found.size = min(found.size, k)
-            return _nodes_of(&found)
+            return nodes_of(&found)
         finally:
             PyMem_RawFree(coded)
-
-    def nearest_of(
-        self,
-        const float[::1] query,
-        Py_ssize_t k,
-        const int64_t[::1] nodes=None,
-        const uint8_t[::1] mask=None,
-        bint is_forced=False,
-    ):
-        """The nearest of some nodes by their codes, nearest first; k at most.
-
-        Args:
-            query, k, is_forced: as above.
-            nodes: shape (n,): which nodes; or, where that is None,
-            mask: shape (n,), n up to all nodes: 1 for them.
-
-        Returns:
-            shape (n,), int64; None if the codes cannot express the query, or if rounding
-            decides which nodes are nearest.
-        """
-        cdef Pool found
-        cdef uint8_t *coded
-        if query.shape[0] != self.offset.shape[0]:
-            raise ValueError("the query has another dimension than the nodes")
-        if nodes is None and (mask is None or mask.shape[0] > self.node_count):
-            raise ValueError("neither nodes nor a mask of them")
-        k = max(1, min(k, self.node_count))
-        coded = <uint8_t *>PyMem_RawMalloc(self.code_dim + (k + 1) * sizeof(uint64_t))
-        if coded == NULL:
-            raise MemoryError
-        try:
-            if not self._encode(query, coded, is_forced):
-                return None
-            found.entries = <uint64_t *>(coded + self.code_dim)
-            found.size, found.capacity = 0, k
-            with nogil:
-                if nodes is None:
-                    self._scan_mask(coded, &found, mask)
-                else:
-                    self._scan(coded, &found, nodes)
-            return None if self._is_rounding(&found, k) else _nodes_of(&found)
-        finally:
-            PyMem_RawFree(coded)
-
-    cdef bint _is_rounding(self, Pool *found, Py_ssize_t k) noexcept:
-        """Whether the k nearest, if there are as many, all lie within a few steps.
-
-        Rounding alone makes a sixth of a squared step of each component, on average.
-        """
-        if not k or found.size < k:
-            return False
-        return <Py_ssize_t>(found.entries[k - 1] >> 32) < self.offset.shape[0]
 
     cdef Py_ssize_t links_max(self) noexcept:
-        cdef Py_ssize_t layer, most = BATCH
+        cdef Py_ssize_t layer, most = 1
         for layer in range(self.layer_begins.shape[0] - 1):
             most = max(most, self.layer_begins[layer + 1] - self.layer_begins[layer])
         return most
@@ -301,65 +214,6 @@ cdef class ByteWalk:
             return self.scratches.pop()
         except IndexError:
             return _Scratch(self.node_count)
-
-    cdef bint _encode(self, const float[::1] query, uint8_t *coded, bint is_forced) noexcept:
-        """The codes of a query; False if they do not express it."""
-        cdef Py_ssize_t i, dim = query.shape[0]
-        cdef float scaled, inside, far = 0, far_from_middle = 0
-        memset(coded, 0, self.code_dim)
-        for i in range(dim):
-            scaled = query[i] * self.scale + self.offset[i]
-            inside = min(max(scaled, <float>0), <float>255)
-            far += (scaled - inside) * (scaled - inside)
-            far_from_middle += (scaled - <float>127.5) * (scaled - <float>127.5)
-            coded[i] = <uint8_t>rintf(inside)
-        # Beyond what a float holds the comparison says nothing.
-        return is_forced or (far <= self.outside_share * far_from_middle and far < FLOAT_MAX)
-
-    cdef void _scan(
-        self, const uint8_t *coded, Pool *found, const int64_t[::1] nodes
-    ) noexcept nogil:
-        cdef int32_t batch[BATCH]
-        cdef Py_ssize_t i, size = 0
-        for i in range(nodes.shape[0]):
-            batch[size] = <int32_t>nodes[i]
-            hr_prefetch(&self.codes[<size_t>batch[size] * self.code_dim], self.code_dim)
-            size += 1
-            if size == BATCH:
-                self._offer(coded, found, batch, size)
-                size = 0
-        self._offer(coded, found, batch, size)
-
-    cdef void _scan_mask(
-        self, const uint8_t *coded, Pool *found, const uint8_t[::1] mask
-    ) noexcept nogil:
-        cdef int32_t batch[BATCH]
-        cdef Py_ssize_t i = 0, size = 0, end = mask.shape[0]
-        cdef uint64_t eight
-        while i < end:
-            if end - i >= 8:
-                memcpy(&eight, &mask[i], 8)
-                if not eight:
-                    i += 8
-                    continue
-            if mask[i]:
-                batch[size] = <int32_t>i
-                hr_prefetch(&self.codes[<size_t>i * self.code_dim], self.code_dim)
-                size += 1
-                if size == BATCH:
-                    self._offer(coded, found, batch, size)
-                    size = 0
-            i += 1
-        self._offer(coded, found, batch, size)
-
-    cdef void _offer(
-        self, const uint8_t *coded, Pool *found, const int32_t *batch, Py_ssize_t size
-    ) noexcept nogil:
-        cdef int32_t distances[BATCH]
-        cdef Py_ssize_t i
-        hr_score_nodes(&self.codes[0], self.code_dim, coded, batch, size, distances)
-        for i in range(size):
-            insert(found, packed(distances[i], batch[i]))
 
     cdef void _walk(
         self,
@@ -448,12 +302,9 @@ cdef class ByteWalk:
         return nearest
 
 
-cdef object _nodes_of(Pool *pool):
-    nodes = np.empty(pool.size, dtype=np.int64)
-    cdef int64_t[::1] out = nodes
-    cdef Py_ssize_t i
-    for i in range(pool.size):
-        out[i] = node_of(pool.entries[i])
+cdef object nodes_of(const Pool *found):
+    nodes = np.empty(found.size, dtype=np.int64)
+    nodes_into(found, nodes)
     return nodes
 
 
@@ -564,7 +415,7 @@ cdef class ByteScan:
                         if allowed[place + i - begin]:
                             insert(&found, packed(distances[i], <int32_t>(place + i)))
                     place += count
-            return _nodes_of(&found), _distances_of(&found)
+            return nodes_of(&found), _distances_of(&found)
         finally:
             PyMem_RawFree(found.entries)
 

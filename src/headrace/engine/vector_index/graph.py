@@ -43,8 +43,9 @@ from headrace.model.vectors import Distance, FloatMatrix, FloatVector
 try:
     from headrace.engine.vector_index.byte_walk import ByteWalk as ByteWalk
     from headrace.engine.vector_index.linking import link_all as link_all
+    from headrace.engine.vector_index.node_scan import NodeScan as NodeScan
 except ImportError:
-    ByteWalk = link_all = None  # type: ignore[assignment, misc]
+    ByteWalk = NodeScan = link_all = None  # type: ignore[assignment, misc]
 
 # Nodes are added in steps of this many: a step lasts well under a second, and between
 # steps the builder reports how far it is and may be told to stop.
@@ -215,35 +216,63 @@ class Graph:
         # What is missing stands behind what was found, as -1.
         return found if found[-1] >= 0 else found[found >= 0]
 
-    def nearest_of(self, query: FloatVector, k: int, nodes: RowSet) -> NDArray[np.int64] | None:
+    def nearest_of(
+        self, query: FloatVector, k: int, nodes: RowSet, surely: int = 0
+    ) -> NDArray[np.int64] | None:
         """Which of some nodes are nearest by their codes; k at most.
 
         Args:
             query: shape (dim,), float32.
             k: how many are wanted.
             nodes: of them, counted up to node_count.
+            surely: if not 0, so many of the nearest are nearly always found, and others as
+                they come: sketches, which the first such call makes, rule out the rest.
 
         Returns:
             shape (n,), int64, nearest first; None if the graph has no codes that are compared
             faster than vectors, or they cannot express the query or tell the nearest apart.
         """
-        walk = self._byte_walk
-        if walk is None:
+        scan = self._node_scan
+        if scan is None:
             return None
         if nodes.is_listed:
-            return walk.nearest_of(query, k, nodes.rows, None, self._is_forced)
-        mask = np.ascontiguousarray(nodes.mask).view(np.uint8)
-        return walk.nearest_of(query, k, None, mask, self._is_forced)
+            return scan.nearest_of(query, k, nodes.rows, None, self._is_forced, surely)
+        return scan.nearest_of(query, k, None, nodes.packed, self._is_forced, surely)
 
-    @cached_property
+    @property
     def can_scan_codes(self) -> bool:
         """Whether `nearest_of` has an answer to most queries."""
-        return self._byte_walk is not None
+        return self._node_scan is not None
+
+    @property
+    def can_sketch(self) -> bool:
+        """Whether sketches rule out nodes, as far as that is known before they are made."""
+        return self._node_scan is not None and self._node_scan.can_sketch
 
     @property
     def _is_forced(self) -> bool:
         """Whether a query that the codes cannot express is asked all the same."""
         return self.options.quantization is not None
+
+    @cached_property
+    def _node_scan(self) -> NodeScan | None:
+        """What compares the codes of nodes one by one; it looks at FAISS's memory."""
+        if self.kind is not NodeKind.EUCLID_CODES or NodeScan is None or not self.node_count:
+            return None
+        return NodeScan(
+            self._codes_in_memory,
+            self.codes.code_dim,
+            self.codes.offset,
+            float(self.codes.steps_per_unit),
+            OUTSIDE_SHARE,
+        )
+
+    @property
+    def _codes_in_memory(self) -> NDArray[np.uint8]:
+        """shape (node_count * code_dim,): FAISS's own memory."""
+        code_bytes = self.node_count * self.codes.code_dim
+        codes: NDArray[np.uint8] = faiss.rev_swig_ptr(self.storage.codes.data(), code_bytes)
+        return codes
 
     @cached_property
     def _byte_walk(self) -> ByteWalk | None:
@@ -253,7 +282,7 @@ class Graph:
         hnsw, codes = self.index.hnsw, self.codes
         begins = faiss.rev_swig_ptr(hnsw.offsets.data(), self.node_count + 1)
         return ByteWalk(
-            faiss.rev_swig_ptr(self.storage.codes.data(), self.node_count * codes.code_dim),
+            self._codes_in_memory,
             codes.code_dim,
             faiss.rev_swig_ptr(hnsw.neighbors.data(), int(begins[-1])),
             begins,

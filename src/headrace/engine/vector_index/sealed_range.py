@@ -240,8 +240,9 @@ class SealedRange:
             return nodes.rows
         node_count = len(self.graph_rows)
         plan, wanted, scanned = self._plan(nodes, len(query), k, ef, settings, wanted)
-        if plan.strategy is Strategy.CODES:
-            found = graph.nearest_of(query, scanned, nodes)
+        if plan.strategy in (Strategy.CODES, Strategy.SKETCHES):
+            surely = wanted if plan.strategy is Strategy.SKETCHES else 0
+            found = graph.nearest_of(query, scanned, nodes, surely)
             if found is not None:
                 found.sort()
                 return found
@@ -281,7 +282,8 @@ class SealedRange:
         )
         width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
         node_count = len(self.graph_rows)
-        plan = plan_range(nodes.count, node_count, dim, width, settings, can_scan)
+        surely = wanted if can_scan and graph is not None and graph.can_sketch else None
+        plan = plan_range(nodes.count, node_count, dim, width, settings, can_scan, surely)
         return plan, wanted, scanned
 
     def _allowed_nodes(self, allowed: RowSet) -> RowSet:

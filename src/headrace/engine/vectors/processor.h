@@ -8,6 +8,7 @@
 /* The loader takes the right one. */
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) \
     && !defined(__clang__) && __GNUC__ >= 12
+#define HR_HAS_CLONES
 #define HR_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define HR_CLONES

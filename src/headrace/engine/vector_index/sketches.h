@@ -1,0 +1,190 @@
+/* One bit for each code of a node, and what it says of distances. */
+
+#ifndef HEADRACE_SKETCHES_H
+#define HEADRACE_SKETCHES_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "byte_codes.h"
+
+#if defined(HR_HAS_CLONES)
+#include <immintrin.h>
+#endif
+
+/* A query is compared in four planes: its components as whole numbers from -7 to 7. */
+#define HR_PLANES 4
+#define HR_WORD_CODES 64
+
+/* For so many nodes at a time the sketches are asked for before they are needed. */
+#define HR_AHEAD 16
+
+#if defined(__GNUC__)
+#define HR_BIT_COUNT(word) __builtin_popcountll(word)
+#else
+HR_INLINE int hr_bit_count(uint64_t word)
+{
+    word -= word >> 1 & 0x5555555555555555u;
+    word = (word & 0x3333333333333333u) + (word >> 2 & 0x3333333333333333u);
+    word = (word + (word >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (int)(word * 0x0101010101010101u >> 56);
+}
+#define HR_BIT_COUNT(word) hr_bit_count(word)
+#endif
+
+/* Eight bytes of 0 or 1 as bits; their order is the same for all that is packed. */
+HR_INLINE uint8_t hr_packed(const uint8_t *eight)
+{
+    uint64_t word;
+    memcpy(&word, eight, 8);
+    return (uint8_t)(word * 0x0102040810204080u >> 56);
+}
+
+/* The sketches of `count` nodes, with `words` words each, which are 0 before. Of the codes
+   less the middle (which is `middle` less a half): their squares' sum, and that twice,
+   divided by the sum of their absolute values. */
+HR_CLONES
+static void hr_sketch_nodes(const uint8_t *codes, size_t dim, const uint8_t *middle,
+                            ptrdiff_t count, size_t words, uint8_t *sketches,
+                            float *squares, float *slopes)
+{
+    /* What compilers know instructions for is added up: with d = code - middle, the codes
+       less the middle are d + 1/2, the square of that is d^2 + d + 1/4, and its absolute
+       value |d| + 1/2 where the bit is set, and |d| - 1/2 elsewhere. */
+    int64_t of_middle = 0;
+    for (size_t i = 0; i < (dim & ~(size_t)15); i++)
+        of_middle += middle[i];
+    for (ptrdiff_t node = 0; node < count; node++) {
+        const uint8_t *code = codes + (size_t)node * dim;
+        uint8_t *sketch = sketches + (size_t)node * words * 8;
+        int32_t sum = 0, apart = 0, above = 0;
+        for (size_t i = 0; i < (dim & ~(size_t)15); i++)
+            sum += code[i];
+        for (size_t i = 0; i < (dim & ~(size_t)15); i++)
+            apart += abs((int)code[i] - (int)middle[i]);
+        for (size_t begin = 0; begin < (dim & ~(size_t)15); begin += 16) {
+            uint8_t is_above[16];
+            for (size_t i = 0; i < 16; i++)
+                is_above[i] = code[begin + i] >= middle[begin + i];
+            sketch[begin / 8] = hr_packed(is_above);
+            sketch[begin / 8 + 1] = hr_packed(is_above + 8);
+        }
+        for (size_t i = 0; i < words * 8; i += 8) {
+            uint64_t word;
+            memcpy(&word, sketch + i, 8);
+            above += (int32_t)HR_BIT_COUNT(word);
+        }
+        squares[node] = (float)hr_distance(code, middle, dim)
+                        + (float)(sum - of_middle) + (float)dim / 4;
+        slopes[node] = 2 * squares[node] / ((float)apart + (float)above - (float)dim / 2);
+    }
+}
+
+/* What is added up of a query where a sketch has a bit. */
+HR_INLINE int32_t hr_sketch_sum(const uint64_t *sketch, const uint64_t *planes, size_t words)
+{
+    int32_t ones = 0, twos = 0, fours = 0, eights = 0;
+    for (size_t i = 0; i < words; i++) {
+        ones += HR_BIT_COUNT(sketch[i] & planes[i]);
+        twos += HR_BIT_COUNT(sketch[i] & planes[words + i]);
+        fours += HR_BIT_COUNT(sketch[i] & planes[2 * words + i]);
+        eights += HR_BIT_COUNT(sketch[i] & planes[3 * words + i]);
+    }
+    return ones + 2 * twos + 4 * fours - 8 * eights;
+}
+
+/* From the sum of a query's components where a sketch has a bit to the bound. */
+HR_INLINE float hr_bound(int32_t sum, const uint16_t *factors, const float *of_query)
+{
+    return of_query[0] * factors[0] - (of_query[1] * (float)sum + of_query[2]) * factors[1];
+}
+
+HR_INLINE void hr_bounds(const uint64_t *sketches, size_t words, const uint16_t *factors,
+                         const uint64_t *planes, const int32_t *nodes, ptrdiff_t count,
+                         const float *of_query, float *out)
+{
+    for (ptrdiff_t i = 0; i < count; i++) {
+        size_t node = (size_t)nodes[i];
+        if (i + HR_AHEAD < count)
+            HR_PREFETCH(sketches + (size_t)nodes[i + HR_AHEAD] * words);
+        out[i] = hr_bound(hr_sketch_sum(sketches + node * words, planes, words),
+                          factors + 2 * node, of_query);
+    }
+}
+
+#if defined(HR_HAS_CLONES)
+/* Not clones: their loader knows no two features at once. */
+__attribute__((target("popcnt")))
+static void hr_bounds_by_words(const uint64_t *sketches, size_t words,
+                               const uint16_t *factors, const uint64_t *planes,
+                               const int32_t *nodes, ptrdiff_t count,
+                               const float *of_query, float *out)
+{
+    if (words == 2)
+        hr_bounds(sketches, 2, factors, planes, nodes, count, of_query, out);
+    else if (words == 4)
+        hr_bounds(sketches, 4, factors, planes, nodes, count, of_query, out);
+    else
+        hr_bounds(sketches, words, factors, planes, nodes, count, of_query, out);
+}
+
+#define HR_VECTORS __attribute__((target("avx512vpopcntdq,avx512vl,avx512dq,fma")))
+
+/* As `hr_sketch_sum`, of four words at a time. */
+HR_VECTORS HR_INLINE int32_t hr_sketch_sum_of_fours(const uint64_t *sketch,
+                                                    const uint64_t *planes, size_t words)
+{
+    __m256i low = _mm256_setzero_si256(), high = low;
+    for (size_t i = 0; i < words; i += 4) {
+        const uint64_t *plane = planes + i;
+        __m256i bits = _mm256_loadu_si256((const __m256i *)(sketch + i));
+        __m256i ones = bits & _mm256_loadu_si256((const __m256i *)plane);
+        __m256i twos = bits & _mm256_loadu_si256((const __m256i *)(plane + words));
+        __m256i fours = bits & _mm256_loadu_si256((const __m256i *)(plane + 2 * words));
+        __m256i eights = bits & _mm256_loadu_si256((const __m256i *)(plane + 3 * words));
+        twos = _mm256_popcnt_epi64(twos);
+        eights = _mm256_popcnt_epi64(eights);
+        low += _mm256_popcnt_epi64(ones) + (twos + twos);
+        high += _mm256_popcnt_epi64(fours) - (eights + eights);
+    }
+    low += _mm256_slli_epi64(high, 2);
+    __m128i half = _mm256_castsi256_si128(low) + _mm256_extracti128_si256(low, 1);
+    return (int32_t)_mm_cvtsi128_si64(half + _mm_unpackhi_epi64(half, half));
+}
+
+HR_VECTORS static void hr_bounds_of_fours(const uint64_t *sketches, size_t words,
+                                          const uint16_t *factors, const uint64_t *planes,
+                                          const int32_t *nodes, ptrdiff_t count,
+                                          const float *of_query, float *out)
+{
+    for (ptrdiff_t i = 0; i < count; i++) {
+        size_t node = (size_t)nodes[i];
+        if (i + HR_AHEAD < count)
+            HR_PREFETCH(sketches + (size_t)nodes[i + HR_AHEAD] * words);
+        int32_t sum = words == 4 ? hr_sketch_sum_of_fours(sketches + node * 4, planes, 4)
+                                 : hr_sketch_sum_of_fours(sketches + node * words, planes, words);
+        out[i] = hr_bound(sum, factors + 2 * node, of_query);
+    }
+}
+#endif
+
+/* For each of some nodes a number below nearly all its distances; see `node_scan.pyx`. */
+static void hr_sketch_bounds(const uint64_t *sketches, size_t words, const uint16_t *factors,
+                             const uint64_t *planes, const int32_t *nodes, ptrdiff_t count,
+                             const float *of_query, float *out)
+{
+#if defined(HR_HAS_CLONES)
+    if (words % 4 == 0 && __builtin_cpu_supports("avx512vpopcntdq")
+        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")) {
+        hr_bounds_of_fours(sketches, words, factors, planes, nodes, count, of_query, out);
+        return;
+    }
+    if (__builtin_cpu_supports("popcnt")) {
+        hr_bounds_by_words(sketches, words, factors, planes, nodes, count, of_query, out);
+        return;
+    }
+#endif
+    hr_bounds(sketches, words, factors, planes, nodes, count, of_query, out);
+}
+
+#endif
