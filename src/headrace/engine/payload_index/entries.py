@@ -137,17 +137,19 @@ class Stretches:
                 mask[entries.rows[begin:end]] = True
             return RowSet.of_mask(mask)
         if len(self._begins) == 1:
-            rows = entries.rows[self._begins[0] : self._ends[0]].astype(np.int64)
+            rows = entries.rows[self._begins[0] : self._ends[0]]
         else:
             pieces = [
                 entries.rows[begin:end] for begin, end in zip(self._begins, self._ends, strict=True)
             ]
-            rows = np.concatenate((*pieces, entries.rows[:0])).astype(np.int64)
+            rows = np.concatenate((*pieces, entries.rows[:0]))
         if not self._one_value and len(rows) > 1:
+            # Narrow numbers are sorted in little more than half the time.
+            rows = rows.copy()
             rows.sort()
             if not entries.is_single:
                 rows = rows[unique_places(rows)]
-        return RowSet(entries.row_count, len(rows), rows)
+        return RowSet(entries.row_count, len(rows), rows.astype(np.int64))
 
     def holds(self, rows: Rows) -> Mask:
         """See `Found`."""
