@@ -54,6 +54,18 @@ def test_only_the_calling_thread_gives_way() -> None:
     assert niceness() == before
 
 
+def test_a_process_of_low_priority_has_background_work_of_a_lower_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of_process: list[int] = [15, 19]
+    asked: list[int] = []
+    monkeypatch.setattr(os, "getpriority", lambda *_: of_process.pop(0))
+    monkeypatch.setattr(os, "setpriority", lambda _, __, niceness: asked.append(niceness))
+    give_way_to_requests()
+    give_way_to_requests()
+    assert asked == [19, 19]
+
+
 def test_the_builder_and_maintenance_give_way() -> None:
     before = niceness()
     builder, maintenance = IndexBuilder(), Maintenance()

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from headrace.engine.query import duration
+from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.model.collection_config import CollectionConfig, VectorParams
 from headrace.model.errors import UnknownVectorName
 from headrace.model.filters import FieldCondition, Filter, MatchValue
@@ -99,6 +100,16 @@ def test_a_filter_is_short_once_its_rows_are_known(service: Service) -> None:
     assert not service.is_short("c", query)
     service.query("c", query)
     assert service.is_short("c", query)
+
+
+def test_a_search_that_makes_sketches_first_is_not_short(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = Query(NEAREST, filter=FILTER)
+    service.query("c", query)
+    monkeypatch.setattr(IndexedVectors, "makes_sketches", lambda *_: True)
+    assert not service.is_short("c", query)
+    assert service.is_short("c", Query(NEAREST))
 
 
 def test_a_query_that_shows_much_payload_is_not_short(

@@ -505,3 +505,24 @@ def test_a_tail_of_vectors_unlike_those_before_is_scanned(builder: IndexBuilder)
     wide = clustered(1, seed=98)[0] * np.float32(30)
     found = writer.store.nearest(wide, writer.live, 10)
     assert recall(found, writer.store.nearest(wide, writer.live, 10, EXACT)) == 1.0
+
+
+@pytest.mark.parametrize("length", [3e-4, 1e-10, 1e-30])
+def test_short_queries_find_what_long_ones_find(builder: IndexBuilder, length: float) -> None:
+    writer = Writer(builder, Distance.COSINE)
+    writer.append(clustered(3000, seed=1))
+    writer.finish()
+    builder.close()
+    writer.append(clustered(3000, seed=2))
+    few = writer.live & (np.arange(6000) % 10 == 0)
+    for query in queries(Distance.COSINE, 5):
+        short = query * np.float32(length)
+        for allowed in (writer.live, few):
+            found = writer.store.nearest(short, allowed, 10)
+            assert len(found.rows) == 10
+            if length > 1e-20:
+                truth = writer.store.nearest(query, allowed, 10, EXACT)
+                assert recall(found, truth) >= 0.8
+                np.testing.assert_allclose(
+                    found.similarities[0], truth.similarities[0] * length, rtol=1e-4
+                )

@@ -140,6 +140,22 @@ def test_few_nodes_of_any_dimension(count: int, dim: int, k: int, surely: int) -
         assert len(set(found.tolist())) == len(found)
 
 
+def test_sketches_are_made_by_the_first_search_that_wants_them() -> None:
+    scan, query = Coded(_made("clusters", 32)).scan, _made("clusters", 32)[0]
+    nodes = np.arange(NODES)
+    scan.nearest_of(query, 40, nodes, None, True, 0)
+    assert (scan.can_sketch, scan.has_sketches) == (True, False)
+    scan.nearest_of(query, 40, nodes, None, True, 10)
+    assert (scan.can_sketch, scan.has_sketches) == (True, True)
+
+
+def test_wide_vectors_are_judged_by_fewer() -> None:
+    wide = _clusters(600, 16_384, 0.5, 3)
+    coded = Coded(wide)
+    assert coded.found_share(wide[7], np.arange(600), 10) == 1.0
+    assert coded.scan.has_sketches
+
+
 def test_nodes_that_are_all_alike_are_not_told_apart() -> None:
     coded = Coded(np.ones((3000, 32), dtype=np.float32))
     every = np.arange(3000)

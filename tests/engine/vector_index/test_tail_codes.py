@@ -88,23 +88,28 @@ def test_the_nearest_codes_are_found_across_chunks(
     codes = rng.integers(0, 256, (768, 32), dtype=np.uint8)
     query = rng.integers(0, 256, 32, dtype=np.uint8)
     allowed = rng.integers(0, 2, count - begin, dtype=np.uint8)
-    box = ByteCodes.fit(drawn(50, 1, 32))
-    places, distances = scan_of(box).nearest_of(
-        query, k, tuple(codes.reshape(3, 256, 32)), begin, allowed
+    # A box whose steps are whole numbers, from 0 to 255.
+    box = ByteCodes(np.full(32, 127.5, dtype=np.float32), 1.0)
+    places = scan_of(box).nearest_of(
+        query.astype(np.float32), k, tuple(codes.reshape(3, 256, 32)), begin, allowed
     )
     truth = ((codes.astype(np.int64) - query) ** 2).sum(axis=1)
     possible = np.flatnonzero(allowed) + begin
     expected = possible[np.lexsort((possible, truth[possible]))][:k]
+    assert places is not None
     assert places.tolist() == expected.tolist()
-    assert distances.tolist() == truth[expected].tolist()
 
 
 def test_wrong_shapes_are_refused() -> None:
     scan = scan_of(ByteCodes.fit(drawn(50, 1)))
-    codes, query = np.zeros((16, 32), dtype=np.uint8), np.zeros(32, dtype=np.uint8)
+    codes, query = np.zeros((16, 32), dtype=np.uint8), np.zeros(DIM, dtype=np.float32)
     allowed = np.ones(16, dtype=np.uint8)
-    assert len(scan.nearest_of(query, 5, (codes,), 0, allowed)[0]) == 5
-    assert len(scan.nearest_of(query, 5, (), 0, allowed[:0])[0]) == 0
+    found = scan.nearest_of(query, 5, (codes,), 0, allowed)
+    assert found is not None
+    assert len(found) == 5
+    nothing = scan.nearest_of(query, 5, (), 0, allowed[:0])
+    assert nothing is not None
+    assert len(nothing) == 0
     for chunks, begin, asked in (
         ((codes,), 1, query),
         ((codes,), -1, query),
@@ -129,7 +134,7 @@ def test_the_nearest_of_a_growing_tail_are_among_the_candidates(allowed_share: f
     values = drawn(3000, 2)
     vectors, codes = stored(values), TailCodes(ByteCodes.fit(values), BEGIN)
     rng = np.random.default_rng(3)
-    for end in (1, 255, 256, 257, 1000, 900, 3000):
+    for end in (400, 511, 512, 513, 1000, 900, 3000):
         allowed = rng.random(end) < allowed_share
         for query in drawn(5, end):
             found = named(codes, query, 10, allowed, vectors)
@@ -189,6 +194,44 @@ def test_codes_give_up_where_they_cannot_tell() -> None:
     # The vectors are somewhere else.
     far = values * np.float32(100)
     assert named(TailCodes(box, BEGIN), values[0], 10, allowed, stored(far)) is None
+
+
+@pytest.mark.parametrize("factor", [1e18, 1e30, np.inf, np.nan])
+def test_vectors_too_far_away_to_be_compared_are_scored(factor: float) -> None:
+    values = drawn(2000, 2)
+    values[100:110] *= np.float32(factor)
+    box = ByteCodes.fit(drawn(2000, 2))
+    codes, allowed = TailCodes(box, BEGIN), np.ones(2000, dtype=np.bool_)
+    found = named(codes, values[0], 10, allowed, stored(values))
+    assert found is not None
+    assert set(range(BEGIN + 100, BEGIN + 110)) <= set(found[0].tolist())
+    with np.errstate(all="raise"):
+        far = np.full(DIM, factor, dtype=np.float32)
+        assert named(codes, far, 10, allowed, stored(values)) is None
+
+
+def test_a_graph_that_grew_past_the_codes_leaves_nothing_to_make_up_for() -> None:
+    values = drawn(30_000, 2)
+    vectors, codes = stored(values), TailCodes(ByteCodes.fit(values), BEGIN)
+    assert named(codes, values[7], 10, np.ones(1000, dtype=np.bool_), vectors) is not None
+    rest = np.ones(3000, dtype=np.bool_)
+    found = named(codes, values[27_500], 10, rest, vectors, BEGIN + 27_000)
+    assert found is not None
+    assert BEGIN + 27_500 in found[0]
+    assert found[1] == BEGIN + 30_000
+
+
+def test_codes_that_do_not_fit_are_not_made_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = drawn(4000, 2)
+    vectors, codes = stored(values * np.float32(100)), TailCodes(ByteCodes.fit(values), BEGIN)
+    allowed = np.ones(2000, dtype=np.bool_)
+    assert named(codes, values[0], 10, allowed, vectors) is None
+    made: list[int] = []
+    monkeypatch.setattr(TailCodes, "_encode", lambda *_: made.append(1))
+    assert named(codes, values[0], 10, np.ones(4000, dtype=np.bool_), vectors) is None
+    assert not made
 
 
 def test_rows_that_have_a_graph_are_forgotten_and_the_rest_is_found() -> None:

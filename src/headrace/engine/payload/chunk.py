@@ -8,7 +8,6 @@ to the system as a whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import overload
 
 import numpy as np
@@ -48,9 +47,7 @@ class UncompiledPackedChunk(Sequence[PayloadJson]):
     def __getitem__(self, place: slice) -> list[PayloadJson]: ...
     def __getitem__(self, place: int | slice) -> PayloadJson | list[PayloadJson]:
         if isinstance(place, slice):
-            begin, end, _ = place.indices(len(self))
-            bounds = self._bounds[begin : max(begin, end) + 1].tolist()
-            return [bytes(self._payloads[first:last]) for first, last in pairwise(bounds)]
+            return [self[i] for i in range(*place.indices(len(self)))]
         if not 0 <= place < len(self):
             raise IndexError(place)
         begin, end = self._bounds.item(place), self._bounds.item(place + 1)

@@ -31,8 +31,7 @@ cdef class PackedChunk:
 
     def __getitem__(self, place):
         if isinstance(place, slice):
-            begin, end, _ = place.indices(self.count)
-            return [self.copied(i) for i in range(begin, end)]
+            return [self.copied(i) for i in range(*place.indices(self.count))]
         return self.copied(place)
 
     def bytes_max(self):

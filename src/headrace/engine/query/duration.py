@@ -29,7 +29,8 @@ def is_short(view: View, query: Query) -> bool:
     """Whether a query takes a millisecond or so at the most.
 
     True for the nearest of a few by one vector that has a graph, without a filter or with
-    one whose rows are known; what else there is may well be short and is not judged.
+    one whose rows are known, unless it makes sketches first; what else there is may well be
+    short and is not judged.
 
     Raises:
         UnknownVectorName: there is no such vector.
@@ -50,4 +51,9 @@ def is_short(view: View, query: Query) -> bool:
     scanned = store.scanned_rows_max(view.row_count, query.params)
     if scanned * store.dim > _SCANNED_COMPONENTS_MAX or view.row_count > _ROWS_MAX:
         return False
-    return query.filter is None or view.row_sets.get(encoded_filter(query.filter)) is not None
+    if query.filter is None:
+        return True
+    known = view.row_sets.get(encoded_filter(query.filter))
+    return known is not None and not store.makes_sketches(
+        known, query.limit + query.offset, query.params
+    )

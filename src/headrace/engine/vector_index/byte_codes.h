@@ -5,6 +5,8 @@
 
 #include <stdint.h>
 
+#include <float.h>
+
 #include "../vectors/processor.h"
 
 HR_INLINE int32_t hr_distance(const uint8_t *a, const uint8_t *b, size_t dim)
@@ -36,7 +38,8 @@ static void hr_score_block(const uint8_t *codes, size_t dim, const uint8_t *quer
         out[i] = hr_distance(query, codes + (size_t)i * dim, dim);
 }
 
-/* The codes of a vector; 0 if more of it lies outside the box than that share. */
+/* The codes of a vector; 0 if more of it lies outside the box than that share, or so much that
+   it cannot be compared with it. */
 HR_CLONES
 static int hr_encode(const float *restrict values, size_t dim, const float *restrict offset,
                      float scale, float outside_share, uint8_t *restrict out)
@@ -50,7 +53,7 @@ static int hr_encode(const float *restrict values, size_t dim, const float *rest
         far_from_middle += (scaled - 127.5f) * (scaled - 127.5f);
         out[i] = (uint8_t)(int32_t)(inside + 0.5f);
     }
-    return far <= outside_share * far_from_middle;
+    return far <= outside_share * far_from_middle && far < FLT_MAX;
 }
 
 #endif

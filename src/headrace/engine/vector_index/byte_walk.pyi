@@ -35,9 +35,9 @@ class ByteScan:
     ) -> None: ...
     def nearest_of(
         self,
-        query: NDArray[np.uint8],
+        query: FloatVector,
         k: int,
         chunks: tuple[NDArray[np.uint8], ...],
         begin: int,
         allowed: NDArray[np.uint8],
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+    ) -> NDArray[np.int64] | None: ...

@@ -325,7 +325,7 @@ cdef class ByteScan:
     def __init__(
         self, size_t code_dim, const float[::1] offset, float scale, float outside_share
     ):
-        if code_dim % 16 or <size_t>offset.shape[0] > code_dim:
+        if code_dim % 16 or <size_t>offset.shape[0] > code_dim or not offset.shape[0]:
             raise ValueError("codes come in groups of 16")
         self.code_dim, self.offset = code_dim, offset
         self.scale, self.outside_share = scale, outside_share
@@ -357,7 +357,7 @@ cdef class ByteScan:
 
     def nearest_of(
         self,
-        const uint8_t[::1] query,
+        const float[::1] query,
         Py_ssize_t k,
         tuple chunks,
         Py_ssize_t begin,
@@ -368,62 +368,61 @@ cdef class ByteScan:
         Releases the interpreter lock, once.
 
         Args:
-            query: shape (code_dim,): codes too.
+            query: shape (dim,).
             k: how many are wanted.
             chunks: arrays of codes, shape (n, code_dim), all of the same n; one behind the other.
             begin: the first place.
             allowed: shape (m,): 1 for the places, from `begin` on, that may be returned.
 
         Returns:
-            Places, shape (j,), int64, and squared distances in steps, shape (j,), int64.
+            Places, shape (j,), int64; None if the codes cannot express the query, or if rounding
+            decides which are nearest.
         """
         cdef int32_t distances[BLOCK]
         cdef Pool found
+        cdef uint8_t *coded
         cdef const uint8_t[:, ::1] codes
         cdef const uint8_t **firsts
         cdef Py_ssize_t count, i, place = begin, end = begin + allowed.shape[0], chunk_rows = 1
-        if query.shape[0] != <Py_ssize_t>self.code_dim:
+        if query.shape[0] != self.offset.shape[0]:
             raise ValueError("the query has another dimension")
         k = min(k, allowed.shape[0])
         if k <= 0:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+            return np.empty(0, dtype=np.int64)
         found.size, found.capacity = 0, k
         found.entries = <uint64_t *>PyMem_RawMalloc(
-            (k + 1) * sizeof(uint64_t) + len(chunks) * sizeof(uint8_t *)
+            (k + 1) * sizeof(uint64_t) + len(chunks) * sizeof(uint8_t *) + self.code_dim
         )
         if found.entries == NULL:
             raise MemoryError
         firsts = <const uint8_t **>(found.entries + k + 1)
+        coded = <uint8_t *>(firsts + len(chunks))
         try:
             for i in range(len(chunks)):
                 codes = chunks[i]
-                if codes.shape[1] != query.shape[0] or i and codes.shape[0] != chunk_rows:
+                if codes.shape[1] != <Py_ssize_t>self.code_dim or i and codes.shape[0] != chunk_rows:
                     raise ValueError("the codes have another shape")
                 chunk_rows = codes.shape[0]
                 firsts[i] = &codes[0, 0]
             if begin < 0 or end > chunk_rows * <Py_ssize_t>len(chunks):
                 raise ValueError("fewer codes than places")
+            memset(coded, 0, self.code_dim)
+            if not hr_encode(
+                &query[0], query.shape[0], &self.offset[0], self.scale, self.outside_share, coded
+            ):
+                return None
             with nogil:
                 while place < end:
                     i = place % chunk_rows
                     count = min(min(end - place, chunk_rows - i), <Py_ssize_t>BLOCK)
                     hr_score_block(
                         firsts[place // chunk_rows] + i * self.code_dim, self.code_dim,
-                        &query[0], count, distances,
+                        coded, count, distances,
                     )
                     for i in range(count):
                         if allowed[place + i - begin]:
                             insert(&found, packed(distances[i], <int32_t>(place + i)))
                     place += count
-            return nodes_of(&found), _distances_of(&found)
+            return None if is_rounding(&found, k, query.shape[0]) else nodes_of(&found)
         finally:
             PyMem_RawFree(found.entries)
-
-
-cdef object _distances_of(Pool *pool):
-    distances = np.empty(pool.size, dtype=np.int64)
-    cdef int64_t[::1] out = distances
-    cdef Py_ssize_t i
-    for i in range(pool.size):
-        out[i] = <int64_t>(pool.entries[i] >> 32)
-    return distances

@@ -115,7 +115,8 @@ class ByteCodes:
         scaled -= CODE_MAX / 2
         far = np.einsum("ij,ij->i", excess, excess)
         far_from_middle = np.einsum("ij,ij->i", scaled, scaled)
-        return np.asarray(far > OUTSIDE_SHARE * far_from_middle)
+        # What is so far away that it cannot be compared is not inside.
+        return np.asarray(~(far <= OUTSIDE_SHARE * far_from_middle) | np.isinf(far))
 
     def good_enough(self, vectors: FloatMatrix) -> bool:
         """Whether candidates by codes hold nearly all nearest neighbours within a sample."""

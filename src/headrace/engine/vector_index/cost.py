@@ -45,6 +45,14 @@ _WALK_LINKS = 16
 _WIDENING_EXPONENT = 0.5
 
 
+# Where all codes are compared, so many of the best are scored from the floats: that takes a
+# few microseconds, and finds what is within the error of the codes. With more than the most of
+# them, or among not many more, all are scored from the floats instead.
+_SCANNED_FACTOR = 4
+_SCANNED_MORE = 40
+_SCANNED_MAX = 2048
+
+
 class Strategy(StrEnum):
     """How a range is searched."""
 
@@ -124,3 +132,15 @@ def plan_range(
             )
     ns[Strategy.GRAPH] = _WALK_NS + ef * _WALK_COMPONENT_NS * dim * settings.m / _WALK_LINKS
     return RangePlan(min(ns, key=ns.__getitem__), cardinality, share, ef)
+
+
+def scanned_candidates(k: int, count: int, least: int = 0) -> int | None:
+    """How many of the best by their codes are scored; None if it is better to score all.
+
+    Args:
+        k: how many are wanted in the end.
+        count: how many codes there are.
+        least: no fewer than this.
+    """
+    scanned = max(least, _SCANNED_FACTOR * k + _SCANNED_MORE)
+    return scanned if scanned <= min(_SCANNED_MAX, count // _SCANNED_FACTOR) else None

@@ -250,6 +250,11 @@ class Graph:
         return self._node_scan is not None and self._node_scan.can_sketch
 
     @property
+    def has_sketches(self) -> bool:
+        """Whether sketches are there, which the first search that wants them makes."""
+        return self._node_scan is not None and self._node_scan.has_sketches
+
+    @property
     def _is_forced(self) -> bool:
         """Whether a query that the codes cannot express is asked all the same."""
         return self.options.quantization is not None

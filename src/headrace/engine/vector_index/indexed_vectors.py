@@ -1,13 +1,14 @@
 """How is one vector name searched while it grows, is indexed and is merged?
 
 Rows are covered by sealed ranges, in order, and behind them by a growing tail that is
-scanned exactly. The ranges are an immutable tuple: a search takes it once, a finished
-build puts another in its place. Rows never change, so both give right answers. Whoever
-puts another tuple in its place holds a lock, and starts from the newest.
+scanned, by codes where it is long. The ranges are an immutable tuple: a search takes it
+once, a finished build puts another in its place. Rows never change, so both give right
+answers. Whoever puts another tuple in its place holds a lock, and starts from the newest.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -140,6 +141,13 @@ class IndexedVectors(DenseVectors):
         row_set = allowed if isinstance(allowed, RowSet) else RowSet.of_mask(allowed)
         if params.exact or not ranges:
             return super().nearest(query, row_set.mask, k)
+        if self._distance is Distance.COSINE:
+            length_squared = float(query.dot(query))
+            if 0 < length_squared < _LENGTH_SQUARED_MIN:
+                # Left as it is by Qdrant's rule; what is nearest does not depend on its length.
+                length = np.float32(math.sqrt(length_squared))
+                found_by = self.nearest(query / length, row_set, k, params)
+                return Candidates(found_by.rows, found_by.similarities * length)
         settings, nearest_among, distance = self.settings, self.nearest_among, self._distance
         tail_begin = ranges[-1].row_end
         tail_rows = row_set.row_count - tail_begin
@@ -203,8 +211,19 @@ class IndexedVectors(DenseVectors):
         # Vectors of other types are not compared as they are stored.
         return graph.codes if self._vectors.dtype is np.float32 else None
 
+    def makes_sketches(self, allowed: RowSet, k: int, params: SearchParams) -> bool:
+        """Whether a search has to make the sketches of a graph first, which takes a while.
+
+        Args:
+            allowed, k, params: as for `nearest`.
+        """
+        return any(
+            sealed.makes_sketches(allowed, self.dim, k, self.settings, params)
+            for sealed in self._ranges
+        )
+
     def scanned_rows_max(self, row_count: int, params: SearchParams) -> int:
-        """No more rows than this are scored one by one, but for those that a filter leaves."""
+        """No more rows than this are compared one by one, but for those that a filter leaves."""
         if params.exact or not self._ranges:
             return row_count
         return row_count - self._ranges[-1].row_end

@@ -5,6 +5,7 @@ from headrace.model.vectors import FloatVector
 
 class NodeScan:
     can_sketch: bool
+    has_sketches: bool
     def __init__(
         self,
         codes: NDArray[np.uint8],

@@ -96,6 +96,9 @@ _NEAREST_COVERED = 0.995
 _RULED_OUT_MIN = 0.5
 
 _SAMPLE_NODES = 1024
+# Of very wide vectors fewer, so that the first search does not take long.
+_SAMPLE_NODES_MIN = 128
+_SAMPLE_CODES = 2**21
 _SAMPLE_QUERIES = 32
 _SAMPLE_NEAREST = 10
 _FACTOR_MAX = 65535
@@ -128,7 +131,7 @@ cdef class NodeScan:
     # Whether sketches may be made, or are there, for what a sample says.
     cdef readonly bint can_sketch
     # What follows is set once, `has_sketches` last.
-    cdef bint has_sketches
+    cdef readonly bint has_sketches
     cdef Py_ssize_t words
     cdef const uint64_t[::1] sketches
     cdef const uint16_t[::1] factors
@@ -253,7 +256,9 @@ cdef class NodeScan:
     cdef object _sketch(self):
         cdef Py_ssize_t count = self.node_count
         codes = np.asarray(self.codes)[: count * self.code_dim].reshape(count, self.code_dim)
-        sample = codes[:: max(1, count // _SAMPLE_NODES)]
+        affordable = max(_SAMPLE_NODES_MIN, _SAMPLE_CODES // <Py_ssize_t>self.code_dim)
+        wanted = min(_SAMPLE_NODES, affordable)
+        sample = codes[:: max(1, count // wanted)]
         # The middle is half a step below it, so that no code is there.
         middle = np.minimum(np.rint(sample.mean(axis=0) + 0.5), 255).astype(np.uint8)
         self.error_allowed, ruled_out = _judged(sample - (middle - np.float32(0.5)))

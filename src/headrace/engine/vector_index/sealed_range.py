@@ -11,7 +11,13 @@ from collections.abc import Callable
 
 import numpy as np
 
-from headrace.engine.vector_index.cost import RangePlan, Strategy, are_scored_anyway, plan_range
+from headrace.engine.vector_index.cost import (
+    RangePlan,
+    Strategy,
+    are_scored_anyway,
+    plan_range,
+    scanned_candidates,
+)
 from headrace.engine.vector_index.graph import Graph, NodeKind
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vectors.base import Candidates
@@ -33,14 +39,6 @@ _MORE_CANDIDATES_MIN = 10
 # Of product and binary codes, which are coarser, so many are if a query does not say it.
 _COARSE_FACTOR = 4
 _COARSE_CANDIDATES_MIN = 60
-
-# Where all codes are compared, so many of the best are scored from the floats: that takes a
-# few microseconds, and finds what is within the error of the codes.
-_SCANNED_FACTOR = 4
-_SCANNED_CANDIDATES_MIN = 40
-
-# With more of them, or among not many more nodes, all are scored from the floats instead.
-_SCANNED_CANDIDATES_MAX = 2048
 
 # A masked walk that met fewer than this share of the candidates it was widened for did
 # not pass where the allowed rows are.
@@ -135,6 +133,15 @@ class SealedRange:
         if graph is not None and graph.options.quantization and not params.ignore_quantization:
             wanted = _oversampled(k, graph, params)
         return self._plan(nodes, dim, k, params.hnsw_ef, settings, wanted)[0]
+
+    def makes_sketches(
+        self, allowed: RowSet, dim: int, k: int, settings: IndexSettings, params: SearchParams
+    ) -> bool:
+        """Whether a search with these allowed rows is the first that wants sketches."""
+        graph = self.graph
+        if graph is None or not graph.can_sketch or graph.has_sketches:
+            return False
+        return self.plan(allowed, dim, k, settings, params).strategy is Strategy.SKETCHES
 
     def nearest(
         self,
@@ -268,23 +275,24 @@ class SealedRange:
         settings: IndexSettings,
         wanted: int | None,
     ) -> tuple[RangePlan, int, int]:
-        """What to do, and how many candidates a walk and a comparison of codes are to find."""
+        """What to do, and how many candidates a walk and a comparison of codes are to find.
+
+        The latter is 0 where codes are not compared.
+        """
         graph = self.graph
         if wanted is None:
             is_coded = graph is not None and graph.is_coded
             wanted = k + max(k // 2, _MORE_CANDIDATES_MIN) if is_coded else k
         wanted = min(nodes.count, wanted)
-        scanned = max(wanted, _SCANNED_FACTOR * k + _SCANNED_CANDIDATES_MIN)
-        can_scan = (
-            graph is not None
-            and graph.can_scan_codes
-            and scanned <= min(_SCANNED_CANDIDATES_MAX, nodes.count // _SCANNED_FACTOR)
-        )
+        scanned = None
+        if graph is not None and graph.can_scan_codes:
+            scanned = scanned_candidates(k, nodes.count, wanted)
+        can_scan = scanned is not None
         width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
         node_count = len(self.graph_rows)
         surely = wanted if can_scan and graph is not None and graph.can_sketch else None
         plan = plan_range(nodes.count, node_count, dim, width, settings, can_scan, surely)
-        return plan, wanted, scanned
+        return plan, wanted, scanned or 0
 
     def _allowed_nodes(self, allowed: RowSet) -> RowSet:
         """Which nodes are rows that may be returned."""

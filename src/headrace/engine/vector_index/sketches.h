@@ -12,7 +12,7 @@
 #include <immintrin.h>
 #endif
 
-/* A query is compared in four planes: its components as whole numbers from -7 to 7. */
+/* A query is compared in four planes: its components as whole numbers from -8 to 7. */
 #define HR_PLANES 4
 #define HR_WORD_CODES 64
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.engine.vector_index.codes import OUTSIDE_SHARE, ByteCodes
+from headrace.engine.vector_index.cost import scanned_candidates
 from headrace.engine.vectors.arrays import BlockMatrix, zeros
 from headrace.model.vectors import FloatVector, Mask, Rows
 
@@ -28,11 +29,6 @@ _TAIL_ROWS_MIN: Final = 2048
 
 # A filter that leaves a smaller share of the rows leaves too few to compare all codes for.
 _ALLOWED_SHARE_MIN: Final = 0.25
-
-# As where a graph's codes are compared (`sealed_range`), so many of the best are scored.
-_SCORED_FACTOR: Final = 4
-_SCORED_MORE: Final = 40
-_SCORED_MAX: Final = 2048
 
 _CHUNK_ROWS: Final = 16_384
 
@@ -75,14 +71,19 @@ class TailCodes:
         self.box = box
         self._scan = ByteScan(box.code_dim, box.offset, float(box.steps_per_unit), OUTSIDE_SHARE)
         self._length_squared_min = length_squared_min
-        self._coded = _Coded(row_begin, row_begin, (), np.empty(0, dtype=np.int64))
+        self._coded = _nothing(row_begin)
+        self._is_hopeless = False
         self._encoding = threading.Lock()
 
     def forget_before(self, row_begin: int) -> None:
         """Give up the codes of the rows before this one, which have a graph now."""
         with self._encoding:
+            self._is_hopeless = False
             coded = self._coded
-            gone = max(0, min(row_begin, coded.end) - coded.begin) // _CHUNK_ROWS
+            if row_begin >= coded.end:
+                self._coded = _nothing(row_begin)
+                return
+            gone = max(0, row_begin - coded.begin) // _CHUNK_ROWS
             if gone:
                 begin = coded.begin + gone * _CHUNK_ROWS
                 loose = coded.loose[coded.loose.searchsorted(begin) :]
@@ -111,23 +112,19 @@ class TailCodes:
             None if codes do not help here, since too many vectors or this query cannot be
             expressed, or rounding decides which are nearest.
         """
-        wanted = _scored_count(k)
-        asked = self.box.encode_query(query)
-        if asked is None:
-            return None
+        wanted = scanned_candidates(k, len(allowed))
         coded = self._extended(row_begin, present, vectors)
-        if coded is None:
+        if wanted is None or coded is None:
             return None
         end = min(coded.end, row_begin + len(allowed))
-        places, distances = self._scan.nearest_of(
-            asked.astype(np.uint8),
+        places = self._scan.nearest_of(
+            query,
             wanted,
             coded.chunks,
             row_begin - coded.begin,
             allowed[: end - row_begin].view(np.uint8),
         )
-        if len(places) == wanted and distances[-1] < len(query):
-            # They all lie within a few steps.
+        if places is None:
             return None
         found = places + coded.begin
         loose = coded.loose[slice(*coded.loose.searchsorted((row_begin, end)))]
@@ -139,18 +136,21 @@ class TailCodes:
     def _extended(self, row_begin: int, present: Mask, vectors: BlockMatrix) -> _Coded | None:
         """What is coded, if that is of use for these rows, after some were added."""
         row_end = len(present)
-        if self._coded.end < row_end and self._encoding.acquire(blocking=False):
+        is_behind = self._coded.end < row_end and not self._is_hopeless
+        if is_behind and self._encoding.acquire(blocking=False):
             try:
+                if self._coded.end < row_begin:
+                    # What came between has a graph already.
+                    self._coded = _nothing(row_begin)
                 row_end = min(row_end, self._coded.end + _ENCODED_ROWS_MAX)
                 self._encode(present[:row_end], vectors)
+                coded = self._coded
+                if len(coded.loose) > _LOOSE_SHARE_MAX * (coded.end - coded.begin):
+                    self._is_hopeless, self._coded = True, _nothing(coded.begin)
             finally:
                 self._encoding.release()
         coded = self._coded
-        if row_begin < coded.begin or coded.end <= row_begin:
-            return None
-        if len(coded.loose) > _LOOSE_SHARE_MAX * (coded.end - coded.begin):
-            return None
-        return coded
+        return coded if coded.begin <= row_begin < coded.end else None
 
     def _encode(self, present: Mask, vectors: BlockMatrix) -> None:
         """Make the codes of all rows that have none yet."""
@@ -185,9 +185,9 @@ def is_worth_codes(allowed_count: int, tail_rows: int, k: int) -> bool:
     return (
         tail_rows >= _TAIL_ROWS_MIN
         and allowed_count >= _ALLOWED_SHARE_MIN * tail_rows
-        and _scored_count(k) <= min(_SCORED_MAX, allowed_count)
+        and scanned_candidates(k, allowed_count) is not None
     )
 
 
-def _scored_count(k: int) -> int:
-    return _SCORED_FACTOR * k + _SCORED_MORE
+def _nothing(row_begin: int) -> _Coded:
+    return _Coded(row_begin, row_begin, (), np.empty(0, dtype=np.int64))

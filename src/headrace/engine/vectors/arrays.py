@@ -296,7 +296,8 @@ class BlockMatrix:
         layout, made = self._layout, self._row_scores
         if made is None or made[0] is not layout:
             made = (layout, RowScores(layout.blocks, self.begin, is_product))
-            self._row_scores = made
+            if self._layout is layout:
+                self._row_scores = made
         return made[1]
 
     def slices_between(self, begin: int, end: int) -> list[tuple[int, StoredMatrix]]:

@@ -124,7 +124,7 @@ cdef class RowScores:
         return found, similarities
 
     cdef _check(self, const float[::1] query, const int64_t[::1] rows):
-        """Refuse what would read outside of the blocks."""
+        """Refuse what would read outside of the blocks; that the rows ascend is relied on."""
         cdef Py_ssize_t count = rows.shape[0]
         if not count:
             return
