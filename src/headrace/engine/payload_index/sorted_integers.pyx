@@ -7,7 +7,14 @@ around it.
 
 from cpython.long cimport PyLong_AsLongLongAndOverflow
 from libc.math cimport floor, isfinite
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+
+import numpy as np
+
+cdef extern from "between.h":
+    void hr_between(
+        const int32_t *numbers, Py_ssize_t count, int32_t begin, uint32_t span, uint8_t *out
+    ) noexcept nogil
 
 cdef double _BEYOND = 9223372036854775808.0  # 2**63
 
@@ -72,3 +79,24 @@ cdef class SortedIntegers:
             else:
                 high = middle
         return low
+
+
+def are_between(const int32_t[::1] numbers, int32_t begin, int32_t end):
+    """Which numbers are from `begin` on, below `end`.
+
+    Args:
+        numbers: shape (n,), none of them negative but for -1, which is never between.
+        begin, end: 0 <= begin <= end.
+
+    Returns:
+        shape (n,), bool.
+    """
+    cdef Py_ssize_t count = numbers.shape[0]
+    if begin < 0 or end < begin:
+        raise ValueError("a stretch has an end before its beginning, or begins before 0")
+    between = np.empty(count, dtype=np.bool_)
+    cdef uint8_t[::1] out = between.view(np.uint8)
+    if count:
+        with nogil:
+            hr_between(&numbers[0], count, begin, <uint32_t>(end - begin), &out[0])
+    return between
