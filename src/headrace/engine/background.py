@@ -1,4 +1,8 @@
-"""How does background work leave the processors to requests?"""
+"""How does building graphs leave the processors to requests?
+
+Checkpoints and compaction do not: they hold the write lock for moments, in which a writer would
+wait for a thread of low priority.
+"""
 
 from __future__ import annotations
 

@@ -389,7 +389,8 @@ class Collection:
             if compacts or self._needs_checkpoint():
                 self.checkpoint()
             if makes_room:
-                give_free_memory_back()
+                # By itself and later: what this step still holds, and readers that ran beside it.
+                self._maintenance.request(give_free_memory_back)
             self._maintained_after = 0.0
             self._request_maintenance()
 

@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Callable
 
-from headrace.engine.background import give_way_to_requests
 from headrace.model.errors import HeadraceError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +47,6 @@ class Maintenance:
         self._thread.join()
 
     def _run(self) -> None:
-        give_way_to_requests()
         while (task := self._queue.get()) is not None:
             with self._lock:
                 if task not in self._queued:

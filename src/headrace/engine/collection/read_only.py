@@ -38,7 +38,7 @@ from headrace.model.operations import WriteBatch
 
 # An owner that makes checkpoints without a pause is outrun within so many attempts, each of
 # which reads a log that has just been cut.
-_ATTEMPTS_MAX = 20
+_ATTEMPTS_MAX = 50
 
 
 class ReadOnlyCollection(Collection):
