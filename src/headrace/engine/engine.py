@@ -359,7 +359,7 @@ class Engine:
     def collection(self, name: str) -> Collection:
         """An open collection, by its name or an alias of it; raises NotFound."""
         try:
-            return self._collections[self._catalogue.content.aliases.get(name, name)]
+            return self._collections[self._resolve(name)]
         except KeyError:
             self._check_not_forked()
             raise collection_not_found(name) from None

@@ -11,6 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from headrace.engine.query import explain
+from headrace.engine.query.plan import Strategy
 from headrace.engine.vector_index import tail_codes, tiers
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
@@ -487,7 +489,10 @@ def test_a_long_tail_is_found_by_its_codes(
     for query in queries(distance, 3):
         writer.store.nearest(query, writer.live, 10)
     assert scans == [1000 + 8192]
-    assert writer.store.compares_tail_codes(9000, 12_000, 10)
+    *_, of_tail = explain._range_steps(
+        writer.store, RowSet.of_mask(writer.live), SearchParams(), DIM, 10
+    )
+    assert (of_tail.strategy, of_tail.row_begin) == (Strategy.CODES, 1000)
     scans.clear()
     assert mean_recall(writer, writer.live) >= 0.99
     assert set(scans) == {0}, "only what is exact scans"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headrace.engine.vector_index import graph as graph_module
 from headrace.engine.vector_index import tail_codes
 from headrace.engine.vector_index.codes import OUTSIDE_SHARE, ByteCodes
-from headrace.engine.vector_index.tail_codes import ByteScan, TailCodes, is_worth_codes
+from headrace.engine.vector_index.tail_codes import ByteScan, TailCodes, tail_candidates
 from headrace.engine.vectors.arrays import BlockMatrix
 from headrace.model.vectors import FloatMatrix, FloatVector, Mask, Rows
 
@@ -54,7 +54,7 @@ def named(
     begin: int = BEGIN,
 ) -> tuple[Rows, int] | None:
     present = np.ones(begin + len(allowed), dtype=np.bool_)
-    return codes.candidates(query, k, begin, allowed, present, vectors)
+    return codes.candidates(query, 4 * k + 40, begin, allowed, present, vectors)
 
 
 def nearest(query: FloatVector, values: FloatMatrix, allowed: Mask, k: int) -> Rows:
@@ -286,7 +286,7 @@ def test_threads_search_while_rows_come() -> None:
 
 
 def test_few_rows_few_allowed_ones_and_long_answers_are_scanned() -> None:
-    assert is_worth_codes(10_000, 10_000, 10)
-    assert not is_worth_codes(1000, 1000, 10)
-    assert not is_worth_codes(1000, 10_000, 10)
-    assert not is_worth_codes(10_000, 10_000, 1000)
+    assert tail_candidates(10_000, 10_000, 10) == 80
+    assert tail_candidates(1000, 1000, 10) is None
+    assert tail_candidates(1000, 10_000, 10) is None
+    assert tail_candidates(10_000, 10_000, 1000) is None

@@ -133,9 +133,6 @@ def _delete_vectors(segment: Segment, selector: PointSelector, names: Sequence[s
 def _set_payload(
     segment: Segment, selector: PointSelector, patch: Payload, key: str | None
 ) -> None:
-    if key is None and None not in patch.values():
-        _change_payloads(segment, selector, lambda old: old | patch)
-        return
     path = None if key is None else parse_payload_path(key)
     _change_payloads(segment, selector, lambda old: set_payload(old, patch, path))
 

@@ -38,8 +38,12 @@ class RowSetCache:
             if key in self._sets:
                 return
             self._sets[key] = rows
-            # Should the set come to exist in both forms.
-            self._bytes += len(key) + rows.row_count + 8 * rows.count
+            self._bytes += _bytes_of(key, rows)
             while self._bytes > self._bytes_max and len(self._sets) > 1:
                 oldest_key, oldest = self._sets.popitem(last=False)
-                self._bytes -= len(oldest_key) + oldest.row_count + 8 * oldest.count
+                self._bytes -= _bytes_of(oldest_key, oldest)
+
+
+def _bytes_of(key: bytes, rows: RowSet) -> int:
+    """Bytes of memory, should the set come to exist in both forms."""
+    return len(key) + rows.row_count + 8 * rows.count

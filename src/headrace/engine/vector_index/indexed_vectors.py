@@ -32,7 +32,7 @@ from headrace.engine.vector_index.pace import Pace
 from headrace.engine.vector_index.quantizers import new_codes, padded
 from headrace.engine.vector_index.sealed_range import SealedRange
 from headrace.engine.vector_index.settings import IndexSettings
-from headrace.engine.vector_index.tail_codes import TailCodes, is_worth_codes
+from headrace.engine.vector_index.tail_codes import TailCodes, tail_candidates
 from headrace.engine.vector_index.tiers import BuildPlan, RangeSize, plan_build, tail_min
 from headrace.engine.vectors.arrays import Allocate
 from headrace.engine.vectors.base import Candidates
@@ -169,8 +169,9 @@ class IndexedVectors(DenseVectors):
         present = self.present(len(allowed))
         in_tail = allowed[tail_begin:] & present[tail_begin:]
         codes = self._tail_codes_behind(last)
-        if codes is not None and is_worth_codes(int(np.count_nonzero(in_tail)), len(in_tail), k):
-            named = codes.candidates(query, k, tail_begin, in_tail, present, self._vectors)
+        wanted = tail_candidates(int(np.count_nonzero(in_tail)), len(in_tail), k)
+        if codes is not None and wanted is not None:
+            named = codes.candidates(query, wanted, tail_begin, in_tail, present, self._vectors)
             if named is not None:
                 rows, coded_end = named
                 found = [self.nearest_among(query, rows, k)]
@@ -189,7 +190,7 @@ class IndexedVectors(DenseVectors):
         """
         ranges = self._ranges
         has_codes = bool(ranges) and self._tail_box(ranges[-1]) is not None
-        return has_codes and is_worth_codes(allowed_count, tail_rows, k)
+        return has_codes and tail_candidates(allowed_count, tail_rows, k) is not None
 
     def _tail_codes_behind(self, last: SealedRange) -> TailCodes | None:
         """Where the codes of the rows behind the last range are; None if they have none."""
@@ -251,6 +252,7 @@ class IndexedVectors(DenseVectors):
             self.settings = settings
             if not settings.m:
                 self._ranges = ()
+                self._tail_codes = None
 
     def adopt_renumbered(self, old: IndexedVectors, kept_rows: Rows) -> None:
         """Take over the graphs of a store whose dead rows were left out of this one.

@@ -92,17 +92,17 @@ class TailCodes:
     def candidates(
         self,
         query: FloatVector,
-        k: int,
+        wanted: int,
         row_begin: int,
         allowed: Mask,
         present: Mask,
         vectors: BlockMatrix,
     ) -> tuple[Rows, int] | None:
-        """Ascending rows among which the k nearest are, and the row up to which that holds.
+        """Ascending rows among which the nearest are, and the row up to which that holds.
 
         Args:
             query: shape (dim,), float32, as the vectors are compared.
-            k: how many are wanted.
+            wanted: how many candidates, see `tail_candidates`; more if there are loose rows.
             row_begin: the first row.
             allowed: shape (rows,): which rows from there on may be returned; all have vectors.
             present: shape (row_begin + rows,): which rows have vectors.
@@ -112,9 +112,8 @@ class TailCodes:
             None if codes do not help here, since too many vectors or this query cannot be
             expressed, or rounding decides which are nearest.
         """
-        wanted = scanned_candidates(k, len(allowed))
         coded = self._extended(row_begin, present, vectors)
-        if wanted is None or coded is None:
+        if coded is None:
             return None
         end = min(coded.end, row_begin + len(allowed))
         places = self._scan.nearest_of(
@@ -174,19 +173,17 @@ class TailCodes:
         self._coded = _Coded(begin, end, chunks, loose)
 
 
-def is_worth_codes(allowed_count: int, tail_rows: int, k: int) -> bool:
-    """Whether codes save time.
+def tail_candidates(allowed_count: int, tail_rows: int, k: int) -> int | None:
+    """How many candidates by codes are scored; None if codes save no time.
 
     Args:
         allowed_count: rows without a graph that may be returned.
         tail_rows: all of them.
-        k: how many are wanted.
+        k: how many are wanted in the end.
     """
-    return (
-        tail_rows >= _TAIL_ROWS_MIN
-        and allowed_count >= _ALLOWED_SHARE_MIN * tail_rows
-        and scanned_candidates(k, allowed_count) is not None
-    )
+    if tail_rows < _TAIL_ROWS_MIN or allowed_count < _ALLOWED_SHARE_MIN * tail_rows:
+        return None
+    return scanned_candidates(k, allowed_count)
 
 
 def _nothing(row_begin: int) -> _Coded:
