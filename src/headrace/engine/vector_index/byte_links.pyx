@@ -12,16 +12,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 
-cdef extern from "byte_codes.h":
-    void hr_score_nodes(
-        const uint8_t *codes, size_t dim, const uint8_t *query,
-        const int32_t *nodes, Py_ssize_t count, int32_t *out
-    ) noexcept nogil
-    void hr_score_block(
-        const uint8_t *codes, size_t dim, const uint8_t *query,
-        Py_ssize_t count, int32_t *out
-    ) noexcept nogil
-    void hr_prefetch(const void *first, size_t byte_count) noexcept nogil
+from headrace.engine.vector_index.byte_codes cimport hr_prefetch, hr_score_block, hr_score_nodes
 
 cdef extern from "byte_products.h":
     bint hr_has_products() noexcept nogil

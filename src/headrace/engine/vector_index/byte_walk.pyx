@@ -15,6 +15,12 @@ from libc.string cimport memset
 
 import numpy as np
 
+from headrace.engine.vector_index.byte_codes cimport (
+    hr_encode,
+    hr_prefetch,
+    hr_score_block,
+    hr_score_nodes,
+)
 from headrace.engine.vector_index.byte_pool cimport (
     Pool,
     encode_into,
@@ -24,21 +30,6 @@ from headrace.engine.vector_index.byte_pool cimport (
     nodes_into,
     packed,
 )
-
-cdef extern from "byte_codes.h":
-    void hr_score_nodes(
-        const uint8_t *codes, size_t dim, const uint8_t *query,
-        const int32_t *nodes, Py_ssize_t count, int32_t *out
-    ) noexcept nogil
-    void hr_score_block(
-        const uint8_t *codes, size_t dim, const uint8_t *query,
-        Py_ssize_t count, int32_t *out
-    ) noexcept nogil
-    int hr_encode(
-        const float *values, size_t dim, const float *offset, float scale,
-        float outside_share, uint8_t *out
-    ) noexcept nogil
-    void hr_prefetch(const void *first, size_t byte_count) noexcept nogil
 
 
 # How many codes that stand one behind the other are compared at a time.

@@ -29,6 +29,7 @@ import threading
 
 import numpy as np
 
+from headrace.engine.vector_index.byte_codes cimport hr_prefetch, hr_score_nodes
 from headrace.engine.vector_index.byte_pool cimport (
     FLOAT_MAX,
     Pool,
@@ -39,13 +40,6 @@ from headrace.engine.vector_index.byte_pool cimport (
     nodes_into,
     packed,
 )
-
-cdef extern from "byte_codes.h":
-    void hr_score_nodes(
-        const uint8_t *codes, size_t dim, const uint8_t *query,
-        const int32_t *nodes, Py_ssize_t count, int32_t *out
-    ) noexcept nogil
-    void hr_prefetch(const void *first, size_t byte_count) noexcept nogil
 
 cdef extern from "sketches.h":
     enum:

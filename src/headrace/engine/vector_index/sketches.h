@@ -94,7 +94,7 @@ HR_INLINE int32_t hr_sketch_sum(const uint64_t *sketch, const uint64_t *planes, 
 }
 
 /* From the sum of a query's components where a sketch has a bit to the bound. */
-HR_INLINE float hr_bound(int32_t sum, const uint16_t *factors, const float *of_query)
+HR_INLINE float hr_sketch_bound(int32_t sum, const uint16_t *factors, const float *of_query)
 {
     return of_query[0] * factors[0] - (of_query[1] * (float)sum + of_query[2]) * factors[1];
 }
@@ -107,7 +107,7 @@ HR_INLINE void hr_bounds(const uint64_t *sketches, size_t words, const uint16_t 
         size_t node = (size_t)nodes[i];
         if (i + HR_AHEAD < count)
             HR_PREFETCH(sketches + (size_t)nodes[i + HR_AHEAD] * words);
-        out[i] = hr_bound(hr_sketch_sum(sketches + node * words, planes, words),
+        out[i] = hr_sketch_bound(hr_sketch_sum(sketches + node * words, planes, words),
                           factors + 2 * node, of_query);
     }
 }
@@ -163,7 +163,7 @@ HR_VECTORS static void hr_bounds_of_fours(const uint64_t *sketches, size_t words
             HR_PREFETCH(sketches + (size_t)nodes[i + HR_AHEAD] * words);
         int32_t sum = words == 4 ? hr_sketch_sum_of_fours(sketches + node * 4, planes, 4)
                                  : hr_sketch_sum_of_fours(sketches + node * words, planes, words);
-        out[i] = hr_bound(sum, factors + 2 * node, of_query);
+        out[i] = hr_sketch_bound(sum, factors + 2 * node, of_query);
     }
 }
 #endif
