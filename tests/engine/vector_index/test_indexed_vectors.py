@@ -13,7 +13,7 @@ import pytest
 
 from headrace.engine.query import explain
 from headrace.engine.query.plan import Strategy
-from headrace.engine.vector_index import tail_codes, tiers
+from headrace.engine.vector_index import pace, tail_codes, tiers
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.engine.vector_index.sealed_range import SealedRange
@@ -309,6 +309,29 @@ def test_closing_gives_up_a_running_build(builder: IndexBuilder) -> None:
     assert writer.store.pending_work() is None
     assert writer.store.ranges == ()
     builder.close()
+
+
+@pytest.mark.parametrize(("burst_rows", "is_outgrown"), [(ROWS_MIN, False), (3 * ROWS_MIN, True)])
+def test_a_young_build_that_a_burst_has_outgrown_begins_anew_with_all_rows(
+    builder: IndexBuilder, monkeypatch: pytest.MonkeyPatch, burst_rows: int, is_outgrown: bool
+) -> None:
+    monkeypatch.setattr(pace, "_QUIET_S", 0.0)
+    builder.close()  # Its steps are taken here.
+    writer = Writer(builder, Distance.COSINE)
+    planned_rows = 2 * ROWS_MIN
+    writer.append(clustered(planned_rows, seed=1))
+
+    def goes_on_beside_a_burst() -> bool:
+        if len(writer.live) == planned_rows:
+            writer.append(clustered(burst_rows, seed=2))
+        return False
+
+    assert writer.store.build_next(goes_on_beside_a_burst)
+    covered = [sealed.row_end for sealed in writer.store.ranges]
+    assert covered == ([] if is_outgrown else [planned_rows])
+    assert writer.store.build_next(lambda: False)
+    assert [sealed.row_end for sealed in writer.store.ranges] == [len(writer.live)]
+    assert not writer.store.build_next(lambda: False)
 
 
 def test_searches_are_right_while_ranges_are_swapped(builder: IndexBuilder) -> None:

@@ -57,7 +57,7 @@ def test_a_burst_goes_first_and_building_begins_when_it_ends(clock: Clock) -> No
 
     clock.at_each_look = write_for_half_a_second
     paced.note_write(1000)
-    assert waited_s(paced, clock) == pytest.approx(0.75, abs=0.03)
+    assert waited_s(paced, clock) == pytest.approx(0.65, abs=0.03)
 
 
 def test_a_stream_holds_building_up_for_a_second_and_then_half_of_the_time(clock: Clock) -> None:
@@ -76,8 +76,10 @@ def test_in_a_stream_one_thread_links(clock: Clock) -> None:
     paced = Pace()
     assert paced.threads(4) == 4
     paced.note_write(1000)
+    assert paced.is_streaming()
     assert paced.threads(4) == 1
     clock.now_s += 1
+    assert not paced.is_streaming()
     assert paced.threads(4) == 4
 
 

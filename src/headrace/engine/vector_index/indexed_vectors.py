@@ -332,22 +332,37 @@ class IndexedVectors(DenseVectors):
                 return False
             self._progress = GraphProgress(0, 0, plan.reason)
             began = time.monotonic()
-            try:
-                made = self._build(
-                    plan,
-                    ranges,
-                    live,
-                    settings,
-                    lambda: self._pace.give_way(lambda: is_stopped() or self._closing.is_set()),
+            row_begin = _first_row(plan, ranges)
+
+            def is_closing() -> bool:
+                return is_stopped() or self._closing.is_set()
+
+            def is_given_up() -> bool:
+                return self._pace.give_way(is_closing) or (
+                    plan.takes_tail and self._is_outgrown(row_begin, len(live))
                 )
+
+            try:
+                made = self._build(plan, ranges, live, settings, is_given_up)
             except Abandoned:
                 self._progress = None
-                return False
+                return not is_closing()
             self._build_error = None
             self._put_in_place(made, plan, len(ranges))
             kind = "merge" if plan.end > plan.first else "indexing"
             self.work_log.add(kind, plan.reason, made.vector_count, time.monotonic() - began)
             return True
+
+    def _is_outgrown(self, row_begin: int, row_end: int) -> bool:
+        """Whether a burst has left so many rows behind these that all are better linked anew.
+
+        Args:
+            row_begin, row_end: the rows of the running step.
+        """
+        progress = self._progress
+        is_young = progress is None or 2 * progress.vectors_linked <= progress.vectors_to_link
+        has_doubled = len(self._live) - row_begin >= 2 * (row_end - row_begin)
+        return is_young and has_doubled and not self._pace.is_streaming()
 
     def _put_in_place(self, made: SealedRange, plan: BuildPlan, planned_count: int) -> None:
         """Let a range that was made take the place of those that were planned for it."""
@@ -393,8 +408,7 @@ class IndexedVectors(DenseVectors):
         is_stopped: Callable[[], bool],
     ) -> SealedRange:
         """The range that takes the place of the planned ones."""
-        last_end = ranges[-1].row_end if ranges else 0
-        row_begin = ranges[plan.first].row_begin if plan.first < len(ranges) else last_end
+        row_begin = _first_row(plan, ranges)
         row_end = len(live) if plan.takes_tail else ranges[plan.end - 1].row_end
         base = ranges[plan.first] if plan.extends else None
         if base is not None and not self._can_extend(base):
@@ -516,6 +530,13 @@ class IndexedVectors(DenseVectors):
             return False
         self._wear_checked_at = now
         return True
+
+
+def _first_row(plan: BuildPlan, ranges: Sequence[SealedRange]) -> int:
+    """Where the range that a step makes begins."""
+    if plan.first < len(ranges):
+        return ranges[plan.first].row_begin
+    return ranges[-1].row_end if ranges else 0
 
 
 def _is_outdated(sealed: SealedRange, settings: IndexSettings) -> bool:

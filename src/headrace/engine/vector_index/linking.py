@@ -133,18 +133,20 @@ def link_all(
     top = int(layers.max())
     entry = int(layers.argmax())
     with ThreadPoolExecutor(thread_name_prefix="vector-index-linking") as pool:
+        running: set[Future[None]] = set()
 
         def run(task: Callable[..., None], arguments: Iterable[tuple[object, ...]]) -> None:
-            running: set[Future[None]] = set()
+            # Making the arguments may run tasks as well.
+            own = []
             for of_one in arguments:
                 check()
                 while len(running) >= threads():
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        future.result()
-                running.add(pool.submit(task, *of_one))
-            for future in running:
+                    running.difference_update(wait(running, return_when=FIRST_COMPLETED).done)
+                own.append(pool.submit(task, *of_one))
+                running.add(own[-1])
+            for future in own:
                 future.result()
+            running.difference_update(own)
 
         nodes_above, links_above = np.empty(0, dtype=np.int32), np.empty((0, m), dtype=np.int32)
         for layer in reversed(range(top)):
@@ -227,8 +229,8 @@ class _Layer:
             links_above: shape (len(nodes_above), w): their links there.
         """
         for grouping in range(self._groupings):
-            groups = list(self._groups())
-            self._run(compare_all, ((self._codes, group, self._pools) for group in groups))
+            # While groups are compared, the next ones are made.
+            self._run(compare_all, ((self._codes, group, self._pools) for group in self._groups()))
             self._report(0.7 * (grouping + 1) / self._groupings)
         if self._groupings > 1:
             self._ask_neighbours()

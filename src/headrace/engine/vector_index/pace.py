@@ -14,7 +14,7 @@ from typing import Final
 # How long a burst may hold building up.
 _BURST_S: Final = 1.0
 # A stream's next write comes sooner than this.
-_QUIET_S: Final = 0.25
+_QUIET_S: Final = 0.15
 _LOOK_S: Final = 0.01
 # Scanning that takes some 6 ms; with more rows searches need a graph more than writes need
 # the processors.
@@ -44,7 +44,11 @@ class Pace:
 
     def threads(self, threads_max: int) -> int:
         """How many threads may link now."""
-        return 1 if self._is_streaming(time.monotonic()) else threads_max
+        return 1 if self.is_streaming() else threads_max
+
+    def is_streaming(self) -> bool:
+        """Whether writes come that building gives way to."""
+        return self._is_streaming_at(time.monotonic())
 
     def give_way(self, is_stopped: Callable[[], bool]) -> bool:
         """Wait while writes come, within bounds; called before each step of work.
@@ -58,12 +62,12 @@ class Pace:
         began = now = time.monotonic()
         self._patience_s = min(_BURST_S, self._patience_s + began - self._resumed_at)
         until = began + self._patience_s
-        while not (stopped := is_stopped()) and now < until and self._is_streaming(now):
+        while not (stopped := is_stopped()) and now < until and self._is_streaming_at(now):
             time.sleep(_LOOK_S)
             now = time.monotonic()
         self._patience_s -= now - began
         self._resumed_at = now
         return stopped
 
-    def _is_streaming(self, now: float) -> bool:
+    def _is_streaming_at(self, now: float) -> bool:
         return now < self._written_at + _QUIET_S and self._scanned_bytes <= _SCANNED_BYTES_MAX
