@@ -63,7 +63,7 @@ class MatchPrefix(msgspec.Struct, frozen=True, tag="prefix"):
 Match = MatchValue | MatchAny | MatchExcept | MatchText | MatchTextAny | MatchPhrase | MatchPrefix
 
 
-class Range(msgspec.Struct, frozen=True, tag="range"):
+class Range(msgspec.Struct, frozen=True, gc=False, tag="range"):
     """Numbers between bounds; a bound that is None is open."""
 
     lt: float | None = None
@@ -111,7 +111,7 @@ class ValuesCount(msgspec.Struct, frozen=True, tag="values_count"):
     gte: int | None = None
 
 
-class FieldCondition(msgspec.Struct, frozen=True, tag="field"):
+class FieldCondition(msgspec.Struct, frozen=True, gc=False, tag="field"):
     """One or more operators on one payload path."""
 
     key: str
@@ -170,7 +170,7 @@ class MinShould(msgspec.Struct, frozen=True):
     min_count: int
 
 
-class Filter(msgspec.Struct, frozen=True, tag="filter"):
+class Filter(msgspec.Struct, frozen=True, gc=False, tag="filter"):
     """All of must, none of must_not, one of should, and min_should; empty = no constraint."""
 
     must: tuple[Condition, ...] = ()

@@ -22,7 +22,7 @@ class PointStruct(msgspec.Struct, frozen=True, eq=False):
     payload: PayloadJson = EMPTY_PAYLOAD
 
 
-class Record(msgspec.Struct, frozen=True, eq=False):
+class Record(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A stored point as a reader gets it.
 
     Attributes:
@@ -39,7 +39,7 @@ class Record(msgspec.Struct, frozen=True, eq=False):
     order_value: int | float | None = None
 
 
-class ScoredPoint(msgspec.Struct, frozen=True, eq=False):
+class ScoredPoint(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A search result: a record and its score, as answers show it."""
 
     record: Record

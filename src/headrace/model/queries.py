@@ -53,7 +53,7 @@ class Idf(msgspec.Struct, frozen=True):
     corpus: Filter | None = None
 
 
-class SearchParams(msgspec.Struct, frozen=True):
+class SearchParams(msgspec.Struct, frozen=True, gc=False):
     """Hints for the search: `exact` skips graphs; `hnsw_ef` widens their walk.
 
     Attributes:
@@ -88,7 +88,7 @@ class Mmr(msgspec.Struct, frozen=True):
     candidates_limit: int | None = None
 
 
-class Nearest(msgspec.Struct, frozen=True, eq=False):
+class Nearest(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The points nearest to a vector, or to a stored point (which is then left out)."""
 
     target: VectorInput
@@ -233,7 +233,7 @@ class Prefetch(msgspec.Struct, frozen=True, eq=False):
     lookup_from: LookupFrom | None = None
 
 
-class Query(msgspec.Struct, frozen=True, eq=False):
+class Query(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One search: `query` None lists points by id.
 
     Attributes:

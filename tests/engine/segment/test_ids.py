@@ -25,6 +25,7 @@ IDS: st.SearchStrategy[PointId] = NUMBERS | UUIDS
 def test_rows_give_their_ids_back_and_sort_by_them(ids: list[PointId]) -> None:
     row_ids = RowIds()
     row_ids.write(0, IdWords.of(ids[:1]))
+    assert row_ids.get_many(np.arange(1)) == ids[:1]
     row_ids.write(1, IdWords.of(ids[1:]))
     rows = np.arange(len(ids))
     assert row_ids.get_many(rows) == ids

@@ -127,7 +127,7 @@ class _NeedsPayload(Exception):
     """A condition on elements that no part answers: the points' payloads must."""
 
 
-class _Place(msgspec.Struct, frozen=True, eq=False):
+class _Place(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Where conditions are compiled: for points or for the elements of a space."""
 
     space: Space

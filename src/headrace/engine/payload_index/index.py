@@ -70,7 +70,7 @@ class _Stopped(Exception):
     """A build that nobody waits for any more."""
 
 
-class Coverage(msgspec.Struct, frozen=True, eq=False):
+class Coverage(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What the index knows of one view.
 
     Attributes:

@@ -6,7 +6,7 @@ needs, and answers with a find.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -38,7 +38,7 @@ class PointsReader(Protocol):
         """Which of these rows satisfy a condition, by their payloads; slow."""
 
 
-class Ground(msgspec.Struct, frozen=True, eq=False):
+class Ground(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a question is asked of: one run, as one view sees it."""
 
     run: Run
@@ -58,14 +58,14 @@ class Question(Protocol):
     """A condition that is ready to be asked of any run."""
 
     @property
-    def keys(self) -> Iterable[PartKey]:
-        """The parts that it needs."""
+    def keys(self) -> Collection[PartKey]:
+        """The parts that it needs, each once."""
 
     def find(self, ground: Ground) -> Found:
         """What satisfies it."""
 
 
-class PartQuestion(msgspec.Struct, frozen=True, eq=False):
+class PartQuestion(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A question to one part.
 
     Attributes:
@@ -77,7 +77,7 @@ class PartQuestion(msgspec.Struct, frozen=True, eq=False):
     ask: Callable[[Any], Found]
 
     @property
-    def keys(self) -> Iterable[PartKey]:
+    def keys(self) -> Collection[PartKey]:
         """See `Question`."""
         return (self.key,)
 
@@ -95,7 +95,7 @@ class PointsQuestion:
 
     __slots__ = ("_ask",)
 
-    keys: Iterable[PartKey] = ()
+    keys: Collection[PartKey] = ()
 
     def __init__(self, ask: Callable[[PointsReader], RowSet]) -> None:
         self._ask = ask
@@ -118,7 +118,7 @@ class PayloadQuestion:
 
     __slots__ = ("_condition",)
 
-    keys: Iterable[PartKey] = ()
+    keys: Collection[PartKey] = ()
 
     def __init__(self, condition: Condition) -> None:
         self._condition = condition
@@ -136,7 +136,7 @@ class Everything:
 
     __slots__ = ("_space",)
 
-    keys: Iterable[PartKey] = ()
+    keys: Collection[PartKey] = ()
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -151,7 +151,7 @@ class Nothing:
 
     __slots__ = ("_space",)
 
-    keys: Iterable[PartKey] = ()
+    keys: Collection[PartKey] = ()
 
     def __init__(self, space: Space) -> None:
         self._space = space
@@ -183,10 +183,9 @@ class Combined:
         self._space = space
 
     @property
-    def keys(self) -> Iterable[PartKey]:
+    def keys(self) -> Collection[PartKey]:
         """See `Question`."""
-        for question in self._questions:
-            yield from question.keys
+        return {key for question in self._questions for key in question.keys}
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""
@@ -209,10 +208,9 @@ class SomeElementQuestion:
         self._question = question
 
     @property
-    def keys(self) -> Iterable[PartKey]:
+    def keys(self) -> Collection[PartKey]:
         """See `Question`."""
-        yield self._elements
-        yield from self._question.keys
+        return {self._elements, *self._question.keys}
 
     def find(self, ground: Ground) -> Found:
         """See `Question`."""

@@ -34,14 +34,15 @@ class RowSetCache:
 
     def put(self, key: bytes, rows: RowSet) -> None:
         """Keep a set; those that were not asked for longest make room."""
+        sets, bytes_max = self._sets, self._bytes_max
         with self._lock:
-            if key in self._sets:
+            if key in sets:
                 return
-            self._sets[key] = rows
-            self._bytes += _bytes_of(key, rows)
-            while self._bytes > self._bytes_max and len(self._sets) > 1:
-                oldest_key, oldest = self._sets.popitem(last=False)
-                self._bytes -= _bytes_of(oldest_key, oldest)
+            sets[key] = rows
+            taken = self._bytes + _bytes_of(key, rows)
+            while taken > bytes_max and len(sets) > 1:
+                taken -= _bytes_of(*sets.popitem(last=False))
+            self._bytes = taken
 
 
 def _bytes_of(key: bytes, rows: RowSet) -> int:

@@ -43,7 +43,7 @@ from headrace.model.queries import (
 from headrace.model.vectors import Distance
 
 
-class QueryContext(msgspec.Struct, frozen=True, eq=False):
+class QueryContext(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What a query runs on.
 
     Attributes:

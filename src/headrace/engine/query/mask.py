@@ -148,12 +148,12 @@ class Answer:
         index = view.segment.payload_index
         coverage = index.coverage(view)
         self.unknown = coverage.unknown
-        self.keys = set(question.keys)
+        self.keys = keys = question.keys
         self.at_most = len(self.unknown)
         points = ViewPoints(view)
         self._runs: list[tuple[CoveredRun, Found]] = []
         for covered in coverage.runs:
-            parts = index.require(covered.run, self.keys, view.schema)
+            parts = index.require(covered.run, keys, view.schema)
             found = question.find(Ground(covered.run, parts, points))
             self._runs.append((covered, found))
             self.at_most += found.at_most

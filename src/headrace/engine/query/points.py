@@ -42,7 +42,7 @@ class RowPoint:
         return store is not None and store.get(self._row) is not None
 
 
-class ViewPoints(msgspec.Struct, frozen=True, eq=False):
+class ViewPoints(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The points of a view; see `PointsReader`."""
 
     view: View

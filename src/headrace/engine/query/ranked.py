@@ -11,7 +11,7 @@ from headrace.engine.vectors.distances import top_k
 from headrace.model.vectors import FloatVector, Rows
 
 
-class Ranked(msgspec.Struct, frozen=True, eq=False):
+class Ranked(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Rows, best first, and their scores as answers show them.
 
     Attributes:

@@ -7,6 +7,7 @@ The way back, from an id to its row, is `id_index.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
 
@@ -61,6 +62,7 @@ class RowIds:
         self._high: GrowingArray[np.uint64] = GrowingArray(np.uint64)
         self._is_uuid: GrowingArray[np.bool_] = GrowingArray(np.bool_)
         self._slice_hashes = np.empty(0, dtype=np.uint64)
+        self._has_written_uuids = False
 
     def stored_arrays(self) -> dict[str, StoredArray]:
         """The arrays that a checkpoint keeps, by name."""
@@ -121,6 +123,8 @@ class RowIds:
     def write(self, row_begin: int, ids: IdWords) -> None:
         """Name the rows from `row_begin` on."""
         end = row_begin + len(ids.low)
+        if not self._has_written_uuids and ids.is_uuid.any():
+            self._has_written_uuids = True
         for array in (self._low, self._high, self._is_uuid):
             array.reserve(end)
         self._low.buffer[row_begin:end] = ids.low
@@ -136,10 +140,10 @@ class RowIds:
 
     def get_many(self, rows: Rows) -> list[PointId]:
         """The ids of many rows, all of which have one."""
-        low = self._low.buffer.take(rows)
-        is_uuid = self._is_uuid.buffer.take(rows)
-        if 1 not in is_uuid.tobytes():
+        low = self._low.buffer[rows]
+        if not self._has_written_uuids and not self._has_older_uuids:
             return list(low.tolist())
+        is_uuid = self._is_uuid.buffer[rows]
         high = self._high.buffer[rows]
         return [
             UUID(int=high_word << 64 | low_word) if is_one else low_word
@@ -147,6 +151,11 @@ class RowIds:
                 low.tolist(), high.tolist(), is_uuid.tolist(), strict=True
             )
         ]
+
+    @cached_property
+    def _has_older_uuids(self) -> bool:
+        """Whether there were UUIDs when this was first asked; `write` tells of later ones."""
+        return bool(self._is_uuid.buffer.any())
 
     def in_id_order(self, rows: Rows) -> Rows:
         """The rows sorted by their ids: numbers ascending, then UUIDs by their bytes."""

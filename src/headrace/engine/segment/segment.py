@@ -126,7 +126,7 @@ class View:
 
     def versions(self, rows: Rows) -> list[int]:
         """The seq_no that last changed the point of each row."""
-        versions: list[int] = self.segment.versions.buffer.take(rows).tolist()
+        versions: list[int] = self.segment.versions.buffer[rows].tolist()
         return versions
 
     def vectors(self, name: str) -> VectorStore:

@@ -62,6 +62,7 @@ _MISPLACED_SHARE_MAX = 0.02
 
 # A vector of a smaller squared length is not normalised: `distances.normalised`.
 _LENGTH_SQUARED_MIN = float(np.finfo(np.float32).eps)
+_LENGTH_MIN = math.sqrt(_LENGTH_SQUARED_MIN)
 
 # How often, at most, writes look for ranges that have too many deleted rows.
 _WEAR_CHECK_SECONDS = 1.0
@@ -141,7 +142,8 @@ class IndexedVectors(DenseVectors):
         row_set = allowed if isinstance(allowed, RowSet) else RowSet.of_mask(allowed)
         if params.exact or not ranges:
             return super().nearest(query, row_set.mask, k)
-        if self._distance is Distance.COSINE:
+        # One component nearly always tells that a query is not so short.
+        if self._distance is Distance.COSINE and abs(query.item(0)) < _LENGTH_MIN:
             length_squared = float(query.dot(query))
             if 0 < length_squared < _LENGTH_SQUARED_MIN:
                 # Left as it is by Qdrant's rule; what is nearest does not depend on its length.
@@ -149,14 +151,14 @@ class IndexedVectors(DenseVectors):
                 found_by = self.nearest(query / length, row_set, k, params)
                 return Candidates(found_by.rows, found_by.similarities * length)
         settings, nearest_among, distance = self.settings, self.nearest_among, self._distance
-        tail_begin = ranges[-1].row_end
-        tail_rows = row_set.row_count - tail_begin
-        if tail_rows <= 0 and len(ranges) == 1:  # as mostly, where nothing is written
-            return ranges[0].nearest(query, row_set, k, settings, nearest_among, params, distance)
+        first = ranges[0]
+        if len(ranges) == 1 and row_set.row_count <= first.row_end:  # as mostly
+            return first.nearest(query, row_set, k, settings, nearest_among, params, distance)
         found = [
             sealed.nearest(query, row_set, k, settings, nearest_among, params, distance)
             for sealed in ranges
         ]
+        tail_rows = row_set.row_count - ranges[-1].row_end
         if tail_rows > 0 and not (params.indexed_only and self._is_large(tail_rows)):
             found += self._nearest_in_tail(ranges[-1], query, row_set.mask, k)
         return found[0] if len(found) == 1 else _merged(found, k)

@@ -78,6 +78,7 @@ class SealedRange:
         self._gone = None if kept.all() else ~kept
         self.is_complete = self._gone is None and len(graph_rows) == row_end - row_begin
         self._all_nodes = RowSet.all(len(graph_rows))
+        self._is_quantised = graph is not None and graph.options.quantization is not None
         # The nodes of the last set with many rows: that of all live rows, or of one filter,
         # is often asked for again.
         self._last_nodes: tuple[RowSet, RowSet] | None = None
@@ -165,8 +166,7 @@ class SealedRange:
                 = `ef_construct`; and what is to be done with quantised vectors, if there are such.
             distance: of the vectors, by which codes are scored if nothing is rescored.
         """
-        graph = self.graph
-        is_quantised = graph is not None and graph.options.quantization is not None
+        is_quantised = self._is_quantised
         if is_quantised and params.rescore is False and not params.ignore_quantization:
             return self._nearest_by_codes(
                 query, allowed, k, settings, nearest_among, params, distance

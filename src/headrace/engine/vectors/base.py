@@ -18,7 +18,7 @@ from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import FloatVector, Mask, Rows, Vector, VectorBatch
 
 
-class Candidates(msgspec.Struct, frozen=True, eq=False):
+class Candidates(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Rows and their similarities (larger is nearer), nearest first.
 
     Attributes:
