@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from headrace.server import http_connection
-from headrace.server.http_connection import REQUEST_HEAD_BYTES_MAX
+from headrace.server.http_connection import REQUEST_HEAD_BYTES_MAX, BoundedHttpProtocol
 from headrace.server.options import ServeOptions
+from headrace.server.rest.receiving import IS_WHOLE
 from headrace.server.run import serve_in_thread
 
 WAIT_S = 20.0
@@ -78,3 +84,29 @@ def test_a_head_too_large_is_refused(url: str) -> None:
 def test_names_as_long_as_a_head_allows_are_read(url: str) -> None:
     name = "c" * (REQUEST_HEAD_BYTES_MAX // 4)
     assert httpx.get(f"{url}/collections/{name}").status_code == 422
+
+
+@pytest.mark.parametrize("cut", [40, 75, 100, -1])
+def test_a_request_is_whole_once_its_last_byte_is_there(cut: int) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def talk() -> None:
+        config = uvicorn.Config(app, lifespan="off", log_config=None)
+        config.load()
+        protocol = BoundedHttpProtocol(config, ServerState(), app_state={})
+        transport = Mock(asyncio.Transport)
+        transport.is_closing.return_value = False
+        protocol.connection_made(transport)
+        for _ in range(2):
+            protocol.data_received(request[:cut])
+            assert IS_WHOLE not in protocol.scope
+            protocol.data_received(request[cut:])
+            assert IS_WHOLE in protocol.scope
+            await asyncio.gather(*protocol.tasks)
+        protocol.connection_lost(None)
+
+    head = b"POST /collections/c/points/scroll HTTP/1.1\r\nhost: x\r\ncontent-length: 40\r\n\r\n"
+    request = head + b"{" + b" " * 38 + b"}"
+    asyncio.run(talk())

@@ -11,6 +11,8 @@ from asyncio import TimerHandle
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from headrace.server.rest.receiving import IS_WHOLE
+
 # From the first byte of a connection or request on: a slow handshake takes a second.
 REQUEST_HEAD_S = 30.0
 
@@ -22,6 +24,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection of the REST front."""
 
     _head_timer: TimerHandle | None = None
+    _head_is_complete = False
     _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -35,25 +38,33 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes before a head is complete."""
+        """Count what comes before a head is complete, and begin to wait for the rest of one."""
         super().data_received(data)
-        if self._head_timer is None:
+        if self._head_is_complete:  # as mostly: a request comes whole
             return
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(REQUEST_HEAD_S, self._head_is_late)
         self._head_bytes += len(data)
         if self._head_bytes > REQUEST_HEAD_BYTES_MAX and not self.transport.is_closing():
             self.send_400_response("Request head too large.")
 
     def on_message_begin(self) -> None:
-        """Begin to wait for the rest of a further request's head."""
+        """A further request's head begins, unless it is the first's."""
         super().on_message_begin()
-        if self._head_timer is None:
+        if self._head_is_complete:
+            self._head_is_complete = False
             self._head_bytes = 0
-            self._head_timer = self.loop.call_later(REQUEST_HEAD_S, self._head_is_late)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        self._head_is_complete = True
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there too."""
+        self.scope[IS_WHOLE] = True  # type: ignore[literal-required]
+        super().on_message_complete()
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:

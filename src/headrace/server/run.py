@@ -223,6 +223,8 @@ class _Fronts:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # Nothing here depends on where a proxy says that a request came from.
+                proxy_headers=False,
                 # uvicorn counts whole seconds; 0 would mean: cancel at once.
                 timeout_graceful_shutdown=max(1, math.ceil(options.stop_timeout_s)),
                 ssl_certfile=options.tls.cert if options.tls else None,

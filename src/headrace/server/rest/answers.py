@@ -31,6 +31,7 @@ PIECE_POINTS = 256
 
 # Where infinities cancel out, a score says nothing: it is shown as the worst there is.
 _NO_SCORE = float(np.finfo(np.float32).min)
+_SCORE_MAX = float(np.finfo(np.float32).max)
 
 
 def success(result: Any, seconds: float) -> bytes:
@@ -198,10 +199,10 @@ def _row_scores(row: MatrixRow) -> NDArray[np.float32]:
 
 def _shown_scores(scores: Sequence[float]) -> NDArray[np.float32]:
     """Scores in float32; JSON has no infinity, so the largest number stands for it."""
+    if all(_NO_SCORE <= score <= _SCORE_MAX for score in scores):
+        return np.array(scores, dtype=np.float32)
     with np.errstate(over="ignore"):
         shown = np.array(scores, dtype=np.float32)
-    if np.isfinite(shown).all():
-        return shown
     return np.nan_to_num(shown, nan=_NO_SCORE)
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from anyio import to_thread
-from starlette.types import Message, Receive
+from starlette.types import Message, Receive, Scope
 
 from headrace.model.errors import MalformedInput, TimedOut, Unavailable
 from headrace.service.quotas import memory_bytes_max
@@ -24,6 +24,10 @@ BODY_BYTES_MAX = 32 * 2**20
 
 # A peer that sends nothing for so long in the middle of a body is let go.
 RECEIVE_STALL_S = 30.0
+
+# Stands in a request's ASGI scope once all of it has come, if the connection says so: nobody
+# waits for its body then.
+IS_WHOLE = "headrace.is_whole"
 
 # Of all bodies together: as many of the largest as there are threads for writes, if that
 # leaves three quarters of the memory to what they are for.
@@ -108,8 +112,16 @@ class Room:
         self._intake.give_back(self._bytes)
 
 
-async def read_body(headers: Mapping[bytes, bytes], receive: Receive, room: Room) -> bytes:
+async def read_body(
+    scope: Scope, headers: Mapping[bytes, bytes], receive: Receive, room: Room
+) -> bytes:
     """The whole body, of a JSON content type and not too large; inflated if it came so.
+
+    Args:
+        scope: of the request.
+        headers: of it, by name.
+        receive: gives its parts.
+        room: what it takes of the memory.
 
     Raises:
         MalformedInput: it is of another type, too large, or not compressed as it says.
@@ -129,7 +141,7 @@ async def read_body(headers: Mapping[bytes, bytes], receive: Receive, room: Room
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > BODY_BYTES_MAX:
         raise _too_large(f"JSON payload ({int(declared)} bytes)")
-    body = await _receive_whole(receive, room)
+    body = await _receive_whole(scope, receive, room)
     if encoding == b"identity":
         return body
     if len(body) <= _IN_PLACE_COMPRESSED_BYTES_MAX:
@@ -152,11 +164,12 @@ async def receive_in_time(receive: Receive) -> Message:
         ) from None
 
 
-async def _receive_whole(receive: Receive, room: Room) -> bytes:
+async def _receive_whole(scope: Scope, receive: Receive, room: Room) -> bytes:
     chunks: list[bytes] = []
     received = 0
     while True:
-        message = await receive_in_time(receive)
+        # To time what is there already takes longer than to take it.
+        message = await (receive() if IS_WHOLE in scope else receive_in_time(receive))
         if message["type"] == "http.disconnect":
             raise Disconnected
         chunk = message.get("body", b"")

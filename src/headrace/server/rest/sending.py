@@ -89,12 +89,13 @@ def gzipped(answer: Answer) -> Answer:
 
 
 async def send_answer(
-    answer: Answer, receive: Receive, send: Send, limiter: CapacityLimiter
+    answer: Answer, request_id: bytes, receive: Receive, send: Send, limiter: CapacityLimiter
 ) -> None:
     """Send an answer whole, unless the peer leaves.
 
     Args:
         answer: what is sent.
+        request_id: which is told with it.
         receive: of the request; asked whether the peer is still there.
         send: of the request.
         limiter: how many threads may make pieces at once.
@@ -106,11 +107,13 @@ async def send_answer(
         with answer.file as file:
             length = os.fstat(file.fileno()).st_size
             read = iter(lambda: file.read(_SLICE_BYTES), b"")
-            await _send_pieces(answer, length, read, receive, send, limiter)
+            start = _start(answer, request_id, length)
+            await _send_pieces(start, read, receive, send, limiter)
     elif answer.pieces is not None:
-        await _send_pieces(answer, None, answer.pieces, receive, send, limiter)
+        start = _start(answer, request_id, None)
+        await _send_pieces(start, answer.pieces, receive, send, limiter)
     else:
-        await send(_start(answer, len(answer.body)))
+        await send(_start(answer, request_id, len(answer.body)))
         if len(answer.body) <= _SLICE_BYTES:
             await send(_body(answer.body, more=False))
         else:
@@ -118,8 +121,7 @@ async def send_answer(
 
 
 async def _send_pieces(
-    answer: Answer,
-    length: int | None,
+    start: dict[str, object],
     pieces: Iterator[bytes],
     receive: Receive,
     send: Send,
@@ -127,7 +129,7 @@ async def _send_pieces(
 ) -> None:
     gone = asyncio.create_task(_until_gone(receive))
     try:
-        await send(_start(answer, length))
+        await send(start)
         while (piece := await to_thread.run_sync(next, pieces, None, limiter=limiter)) is not None:
             await _send_slices(piece, send, more=True)
             if gone.done():
@@ -160,11 +162,12 @@ def _body(body: bytes, more: bool) -> dict[str, object]:
     return {"type": "http.response.body", "body": body, "more_body": more}
 
 
-def _start(answer: Answer, length: int | None) -> dict[str, object]:
+def _start(answer: Answer, request_id: bytes, length: int | None) -> dict[str, object]:
     headers = [(b"content-type", answer.content_type), _NO_SNIFFING]
     if length is not None:
         headers.append((b"content-length", b"%d" % length))
     headers.extend(answer.headers)
+    headers.append((b"x-request-id", request_id))
     return {"type": "http.response.start", "status": answer.status, "headers": headers}
 
 

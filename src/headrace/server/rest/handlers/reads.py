@@ -124,15 +124,14 @@ def by_query_duration(call: Call) -> Place:
     A thread's hop and its share of the interpreter cost three times what a search of a
     graph does.
     """
-    place = by_collection_size(call)
-    if place is Place.LOOP or is_long_to_read(call.body):
-        return place
+    if is_long_to_read(call.body):
+        return Place.READ_THREAD
     try:
         name = collection_name(call.path_parameters)
         is_short = call.service.is_short(name, call.read(parse_query).query)
     except HeadraceError:
         return Place.LOOP  # whose handler then tells it
-    return Place.LOOP if is_short else place
+    return Place.LOOP if is_short else by_collection_size(call)
 
 
 def by_ids_count(call: Call) -> Place:
