@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from headrace.engine.vector_index import graph as graph_module
 from headrace.engine.vector_index.codes import OUTSIDE_SHARE, ByteCodes
+from headrace.engine.vector_index.tail_codes import ByteScan, sketched
 from headrace.model.vectors import FloatMatrix, FloatVector
 
 pytestmark = pytest.mark.skipif(graph_module.NodeScan is None, reason="built without a C compiler")
@@ -82,18 +83,18 @@ def _made(kind: str, dim: int) -> FloatMatrix:
             return (rng.standard_normal((count, 3)) @ flat).astype(np.float32)
 
 
+KINDS = [
+    "clusters",
+    "dense clusters",
+    "no structure",
+    "few large components",
+    "mostly zeros",
+    "of three dimensions",
+]
+
+
 @pytest.mark.parametrize("dim", [20, 128, 256, 384, 500])
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "clusters",
-        "dense clusters",
-        "no structure",
-        "few large components",
-        "mostly zeros",
-        "of three dimensions",
-    ],
-)
+@pytest.mark.parametrize("kind", KINDS)
 def test_sketches_lose_nearly_nothing(kind: str, dim: int) -> None:
     vectors = _made(kind, dim)
     coded = Coded(vectors[:NODES])
@@ -104,6 +105,50 @@ def test_sketches_lose_nearly_nothing(kind: str, dim: int) -> None:
         for share in (0.1, 0.9)
     ]
     assert np.mean(shares) >= 0.99
+
+
+@pytest.mark.parametrize("dim", [20, 100, 128, 256])
+@pytest.mark.parametrize("kind", KINDS)
+def test_sketches_of_rows_in_chunks_lose_nearly_nothing(kind: str, dim: int) -> None:
+    rows, surely = 1000, 15
+    vectors = _made(kind, dim)
+    # Each chunk is somewhere else.
+    chunk_of = np.arange(NODES) // rows
+    vectors[:NODES] += np.sin(np.arange(dim) * (1 + chunk_of[:, None])).astype(np.float32)
+    coded = Coded(vectors[:NODES])
+    box = coded.box
+    scan = ByteScan(box.code_dim, box.offset, float(box.steps_per_unit), OUTSIDE_SHARE)
+    chunks = tuple(np.ascontiguousarray(chunk) for chunk in np.split(coded.codes, NODES // rows))
+    # Of the last there are none yet, and one may be of no use.
+    sketches = [sketched(chunk, chunk[::4]) for chunk in chunks[:-1]]
+    assert kind not in ("clusters", "of three dimensions") or any(sketches)
+    sketches[1] = None
+    rng = np.random.default_rng(7)
+    shares = []
+    for query in vectors[NODES:]:
+        begin, end = sorted(rng.integers(0, NODES, 2))
+        allowed = rng.random(end - begin) < rng.choice([0.3, 1.0])
+        mask = allowed.view(np.uint8)
+        found = scan.nearest_of(query, 4 * surely, chunks, begin, mask, tuple(sketches), surely)
+        if found is None or not allowed.any():
+            continue
+        distances = coded.distances(query)
+        assert allowed[found - begin].all()
+        assert (np.diff(distances[found]) >= 0).all()
+        wanted = np.sort(distances[begin:end][allowed])[:surely]
+        shares.append((distances[found[:surely]] <= wanted[-1]).sum() / len(wanted))
+    assert len(shares) > 10
+    assert np.mean(shares) >= 0.99
+
+
+def test_more_sketches_than_chunks_are_refused() -> None:
+    coded = Coded(_made("clusters", 32))
+    scan = ByteScan(32, coded.box.offset, float(coded.box.steps_per_unit), OUTSIDE_SHARE)
+    allowed = np.ones(len(coded.codes), dtype=np.uint8)
+    with pytest.raises(ValueError, match="sketches"):
+        scan.nearest_of(
+            allowed[:32].astype(np.float32), 5, (coded.codes,), 0, allowed, (None,) * 2, 1
+        )
 
 
 def test_a_mask_says_the_same_as_a_list() -> None:

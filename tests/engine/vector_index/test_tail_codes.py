@@ -54,7 +54,7 @@ def named(
     begin: int = BEGIN,
 ) -> tuple[Rows, int] | None:
     present = np.ones(begin + len(allowed), dtype=np.bool_)
-    return codes.candidates(query, 4 * k + 40, begin, allowed, present, vectors)
+    return codes.candidates(query, 4 * k + 40, k, begin, allowed, present, vectors)
 
 
 def nearest(query: FloatVector, values: FloatMatrix, allowed: Mask, k: int) -> Rows:
@@ -146,6 +146,28 @@ def test_the_nearest_of_a_growing_tail_are_among_the_candidates(allowed_share: f
             assert len(rows) <= 80
             wanted = nearest(query, values[:end], allowed, 10)
             assert np.isin(wanted, rows).all()
+
+
+def test_full_chunks_get_sketches_and_what_is_nearest_is_still_found() -> None:
+    rng = np.random.default_rng(5)
+    dim, count = 100, 3000
+    centres = rng.standard_normal((20, dim))
+    of_rows = centres[rng.integers(0, 20, count)] + 0.5 * rng.standard_normal((count, dim))
+    values = of_rows.astype(np.float32)
+    values[7::50] = 0
+    vectors, codes = stored(values), TailCodes(ByteCodes.fit(values), BEGIN, 1e-7)
+    allowed = rng.random(count) < 0.8
+    shares = []
+    for query in values[1::30]:
+        found = named(codes, query, 10, allowed, vectors)
+        assert found is not None
+        shares.append(np.isin(nearest(query, values, allowed, 10), found[0]).mean())
+    assert np.mean(shares) >= 0.99
+    sketches = codes._coded.sketches
+    assert len(sketches) == count // 256
+    assert all(sketches)
+    codes.forget_before(BEGIN + 600)
+    assert codes._coded.sketches == sketches[2:]
 
 
 def test_a_search_makes_codes_for_so_many_rows_and_names_where_they_end(

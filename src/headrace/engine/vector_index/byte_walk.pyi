@@ -1,7 +1,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.model.vectors import FloatMatrix, FloatVector
+from headrace.model.vectors import FloatVector
 
 class ByteWalk:
     def __init__(
@@ -25,19 +25,3 @@ class ByteWalk:
         allowed: NDArray[np.uint8] | None = None,
         is_forced: bool = False,
     ) -> NDArray[np.int64]: ...
-
-class ByteScan:
-    def __init__(
-        self, code_dim: int, offset: FloatVector, scale: float, outside_share: float
-    ) -> None: ...
-    def encode(
-        self, vectors: FloatMatrix, codes: NDArray[np.uint8], expressed: NDArray[np.uint8]
-    ) -> None: ...
-    def nearest_of(
-        self,
-        query: FloatVector,
-        k: int,
-        chunks: tuple[NDArray[np.uint8], ...],
-        begin: int,
-        allowed: NDArray[np.uint8],
-    ) -> NDArray[np.int64] | None: ...

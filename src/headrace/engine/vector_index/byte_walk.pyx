@@ -15,12 +15,7 @@ from libc.string cimport memset
 
 import numpy as np
 
-from headrace.engine.vector_index.byte_codes cimport (
-    hr_encode,
-    hr_prefetch,
-    hr_score_block,
-    hr_score_nodes,
-)
+from headrace.engine.vector_index.byte_codes cimport hr_prefetch, hr_score_nodes
 from headrace.engine.vector_index.byte_pool cimport (
     Pool,
     encode_into,
@@ -30,11 +25,6 @@ from headrace.engine.vector_index.byte_pool cimport (
     nodes_into,
     packed,
 )
-
-
-# How many codes that stand one behind the other are compared at a time.
-cdef enum:
-    BLOCK = 256
 
 
 cdef inline bint is_allowed(
@@ -297,123 +287,3 @@ cdef object nodes_of(const Pool *found):
     nodes = np.empty(found.size, dtype=np.int64)
     nodes_into(found, nodes)
     return nodes
-
-
-cdef class ByteScan:
-    """Codes of vectors that have no graph: makes them, and compares all of them.
-
-    Args:
-        code_dim: codes of a vector, a multiple of 16.
-        offset: shape (dim,): what is added to a scaled vector.
-        scale: what a vector is multiplied with before.
-        outside_share: a vector with a larger share outside the box, squared, has no codes.
-    """
-
-    cdef size_t code_dim
-    cdef const float[::1] offset
-    cdef float scale, outside_share
-
-    def __init__(
-        self, size_t code_dim, const float[::1] offset, float scale, float outside_share
-    ):
-        if code_dim % 16 or <size_t>offset.shape[0] > code_dim or not offset.shape[0]:
-            raise ValueError("codes come in groups of 16")
-        self.code_dim, self.offset = code_dim, offset
-        self.scale, self.outside_share = scale, outside_share
-
-    def encode(
-        self, const float[:, ::1] vectors, uint8_t[:, ::1] codes, uint8_t[::1] expressed
-    ):
-        """The codes of vectors. Releases the interpreter lock.
-
-        Args:
-            vectors: shape (n, dim).
-            codes: shape (n, code_dim); written.
-            expressed: shape (n,); 1 is written for those that the codes can express, else 0.
-        """
-        cdef Py_ssize_t i, count = vectors.shape[0], dim = self.offset.shape[0]
-        if vectors.shape[1] != dim or codes.shape[1] != <Py_ssize_t>self.code_dim:
-            raise ValueError("the vectors or the codes have another dimension")
-        if codes.shape[0] != count or expressed.shape[0] != count:
-            raise ValueError("not as many codes as vectors")
-        if not count:
-            return
-        with nogil:
-            memset(&codes[0, 0], 0, count * self.code_dim)
-            for i in range(count):
-                expressed[i] = hr_encode(
-                    &vectors[i, 0], dim, &self.offset[0], self.scale, self.outside_share,
-                    &codes[i, 0],
-                )
-
-    def nearest_of(
-        self,
-        const float[::1] query,
-        Py_ssize_t k,
-        tuple chunks,
-        Py_ssize_t begin,
-        const uint8_t[::1] allowed,
-    ):
-        """The places of the nearest codes, nearest first; k at most.
-
-        Releases the interpreter lock, once.
-
-        Args:
-            query: shape (dim,).
-            k: how many are wanted.
-            chunks: arrays of codes, shape (n, code_dim), all of the same n; one behind the other.
-            begin: the first place.
-            allowed: shape (m,): 1 for the places, from `begin` on, that may be returned.
-
-        Returns:
-            Places, shape (j,), int64; None if the codes cannot express the query, or if rounding
-            decides which are nearest.
-        """
-        cdef int32_t distances[BLOCK]
-        cdef Pool found
-        cdef uint8_t *coded
-        cdef const uint8_t[:, ::1] codes
-        cdef const uint8_t **firsts
-        cdef Py_ssize_t count, i, place = begin, end = begin + allowed.shape[0], chunk_rows = 1
-        if query.shape[0] != self.offset.shape[0]:
-            raise ValueError("the query has another dimension")
-        k = min(k, allowed.shape[0])
-        if k <= 0:
-            return np.empty(0, dtype=np.int64)
-        found.size, found.capacity = 0, k
-        found.entries = <uint64_t *>PyMem_RawMalloc(
-            (k + 1) * sizeof(uint64_t) + len(chunks) * sizeof(uint8_t *) + self.code_dim
-        )
-        if found.entries == NULL:
-            raise MemoryError
-        firsts = <const uint8_t **>(found.entries + k + 1)
-        coded = <uint8_t *>(firsts + len(chunks))
-        try:
-            for i in range(len(chunks)):
-                codes = chunks[i]
-                if codes.shape[1] != <Py_ssize_t>self.code_dim or i and codes.shape[0] != chunk_rows:
-                    raise ValueError("the codes have another shape")
-                chunk_rows = codes.shape[0]
-                firsts[i] = &codes[0, 0]
-            if begin < 0 or end > chunk_rows * <Py_ssize_t>len(chunks):
-                raise ValueError("fewer codes than places")
-            memset(coded, 0, self.code_dim)
-            if not hr_encode(
-                &query[0], query.shape[0], &self.offset[0], self.scale, self.outside_share, coded
-            ):
-                return None
-            with nogil:
-                while place < end:
-                    i = place % chunk_rows
-                    count = min(min(end - place, chunk_rows - i), <Py_ssize_t>BLOCK)
-                    hr_score_block(
-                        firsts[place // chunk_rows] + i * self.code_dim, self.code_dim,
-                        coded, count, distances,
-                    )
-                    for i in range(count):
-                        if allowed[place + i - begin]:
-                            insert(&found, packed(distances[i], <int32_t>(place + i)))
-                    place += count
-            return None if is_rounding(&found, k, query.shape[0]) else nodes_of(&found)
-        finally:
-            PyMem_RawFree(found.entries)

@@ -173,7 +173,7 @@ class IndexedVectors(DenseVectors):
         codes = self._tail_codes_behind(last)
         wanted = tail_candidates(int(np.count_nonzero(in_tail)), len(in_tail), k)
         if codes is not None and wanted is not None:
-            named = codes.candidates(query, wanted, tail_begin, in_tail, present, self._vectors)
+            named = codes.candidates(query, wanted, k, tail_begin, in_tail, present, self._vectors)
             if named is not None:
                 rows, coded_end = named
                 found = [self.nearest_among(query, rows, k)]

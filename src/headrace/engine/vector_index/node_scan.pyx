@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
 # cython: cdivision=True
-"""Which of some nodes, whose codes have 8 bits, are nearest to a query?
+"""Which of some nodes or rows, whose codes have 8 bits, are nearest to a query?
 
 All their codes are compared; or first their *sketches*, an eighth as large: one bit for each
 code, which says on which side of the middle it is. As in RaBitQ (Gao and Long, 2024), for a
@@ -23,13 +23,18 @@ loses is part of the bound.
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, fabsf, rintf, sqrtf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 import threading
 
 import numpy as np
 
-from headrace.engine.vector_index.byte_codes cimport hr_prefetch, hr_score_nodes
+from headrace.engine.vector_index.byte_codes cimport (
+    hr_encode,
+    hr_prefetch,
+    hr_score_block,
+    hr_score_nodes,
+)
 from headrace.engine.vector_index.byte_pool cimport (
     FLOAT_MAX,
     Pool,
@@ -55,6 +60,9 @@ cdef extern from "sketches.h":
         const uint64_t *planes, const int32_t *nodes, Py_ssize_t count,
         const float *of_query, float *out
     ) noexcept nogil
+    Py_ssize_t hr_next_below(
+        const float *bounds, Py_ssize_t begin, Py_ssize_t end, float enough
+    ) noexcept nogil
 
 cdef extern from *:
     """
@@ -77,6 +85,10 @@ cdef enum:
     CHUNK = 32768
     # How many codes are asked for before they are compared.
     BATCH = 64
+    # How many codes that stand one behind the other are compared at a time.
+    BLOCK = 256
+    # Of how many rows that stand one behind the other bounds are made at a time.
+    BOUNDED = 4096
 
 # The bound allows for so many times the usual error. On 200,000 x 256 text embeddings and
 # 100,000 x 128 clustered vectors, of which a tenth were compared, 1, 1.5 and 2 times found
@@ -96,6 +108,81 @@ _SAMPLE_CODES = 2**21
 _SAMPLE_QUERIES = 32
 _SAMPLE_NEAREST = 10
 _FACTOR_MAX = 65535
+
+
+cdef struct SketchView:
+    # What `Sketches` has, for code without the interpreter lock.
+    const uint64_t *bits
+    const uint16_t *factors
+    const uint8_t *middle
+    size_t code_dim
+    Py_ssize_t words
+    float square_step, slope_step, error_allowed
+
+
+cdef class Sketches:
+    """Sketches of some codes, one behind the other; immutable.
+
+    Args:
+        codes: shape (n, code_dim), n >= 1; `code_dim` is a multiple of 16.
+        middle: shape (code_dim,): half a step above it, so that no code is there.
+        error_allowed: see `_judged`.
+    """
+
+    cdef SketchView view
+    # What the view looks at.
+    cdef const uint64_t[::1] bits
+    cdef const uint16_t[::1] factors
+    cdef const uint8_t[::1] middle
+
+    def __init__(
+        self, const uint8_t[:, ::1] codes, const uint8_t[::1] middle, float error_allowed
+    ):
+        cdef Py_ssize_t count = codes.shape[0], words
+        words = (codes.shape[1] + HR_WORD_CODES - 1) // HR_WORD_CODES
+        bits = np.zeros(count * words, dtype=np.uint64)
+        of_nodes = np.empty((2, count), dtype=np.float32)
+        cdef uint8_t[::1] bits_view = bits.view(np.uint8)
+        cdef float[:, ::1] of_nodes_view = of_nodes
+        with nogil:
+            hr_sketch_nodes(
+                &codes[0, 0], codes.shape[1], &middle[0], count, words, &bits_view[0],
+                &of_nodes_view[0, 0], &of_nodes_view[1, 0]
+            )
+        steps = of_nodes.max(axis=1, keepdims=True) / np.float32(_FACTOR_MAX)
+        of_nodes /= steps
+        self.bits, self.middle = bits, middle
+        self.factors = np.ascontiguousarray(of_nodes.T).astype(np.uint16).reshape(-1)
+        self.view = SketchView(
+            &self.bits[0], &self.factors[0], &self.middle[0], codes.shape[1], words,
+            steps[0, 0], steps[1, 0], error_allowed
+        )
+
+
+def sketched(codes, sample):
+    """Sketches of codes; None if they would not be worth their time.
+
+    Args:
+        codes: shape (n, code_dim), n >= 1, uint8.
+        sample: shape (m, code_dim), m >= 1: some of these that vectors have.
+    """
+    # The middle is half a step below it, so that no code is there.
+    middle = np.minimum(np.rint(sample.mean(axis=0) + 0.5), 255).astype(np.uint8)
+    error_allowed, ruled_out = _judged(sample - (middle - np.float32(0.5)))
+    return Sketches(codes, middle, error_allowed) if ruled_out >= _RULED_OUT_MIN else None
+
+
+cdef struct Asked:
+    # A query with what it has found: the best by codes. Where sketches are looked at, also the
+    # best by bounds while nothing is known yet, and room for what is worked out.
+    Pool found
+    Pool seeds
+    uint64_t *planes
+    float *bounds
+    int32_t *nodes
+    uint8_t *coded
+    Py_ssize_t dim
+    float[4] of_query
 
 
 cdef struct Listed:
@@ -122,15 +209,9 @@ cdef class NodeScan:
     cdef size_t code_dim
     cdef Py_ssize_t node_count
     cdef object sketching
+    cdef Sketches sketches
     # Whether sketches may be made, or are there, for what a sample says.
     cdef readonly bint can_sketch
-    # What follows is set once, `has_sketches` last.
-    cdef readonly bint has_sketches
-    cdef Py_ssize_t words
-    cdef const uint64_t[::1] sketches
-    cdef const uint16_t[::1] factors
-    cdef const uint8_t[::1] middle
-    cdef float square_step, slope_step, error_allowed
 
     def __init__(
         self,
@@ -147,7 +228,11 @@ cdef class NodeScan:
         self.offset, self.scale, self.outside_share = offset, scale, outside_share
         self.sketching = threading.Lock()
         self.can_sketch = self.node_count > 0
-        self.words = (<Py_ssize_t>code_dim + HR_WORD_CODES - 1) // HR_WORD_CODES
+
+    @property
+    def has_sketches(self):
+        """Whether sketches are there; they stay."""
+        return self.sketches is not None
 
     def nearest_of(
         self,
@@ -165,7 +250,7 @@ cdef class NodeScan:
         Args:
             query: shape (dim,).
             k: how many are wanted.
-            nodes: shape (n,): which nodes; or, where that is None,
+            nodes: shape (n,), ascending: which nodes; or, where that is None,
             bits: a mask of them, the lowest bit of a byte first; it may end early, and has
                 no bits behind the last node.
             is_forced: take of the query what the codes can express.
@@ -178,40 +263,26 @@ cdef class NodeScan:
             shape (n,), int64; None if the codes cannot express the query, or if rounding
             decides which nodes are nearest.
         """
-        cdef Py_ssize_t dim = self.offset.shape[0], plane_words = HR_PLANES * self.words
-        cdef Pool found, seeds
+        cdef Asked asked
         cdef Listed listed
-        cdef uint64_t *planes
-        cdef float *bounds
-        cdef int32_t *chunk
-        cdef uint8_t *coded
-        cdef float[4] of_query
-        if query.shape[0] != dim:
+        cdef Sketches sketches = None
+        cdef const SketchView *view = NULL
+        cdef Py_ssize_t count
+        if query.shape[0] != self.offset.shape[0]:
             raise ValueError("the query has another dimension than the nodes")
         if nodes is None and (bits is None or bits.shape[0] > (self.node_count + 7) // 8):
             raise ValueError("neither nodes nor a mask of them")
         k = max(1, min(k, self.node_count))
         surely = min(surely, k)
-        if surely > 0 and not self._is_sketched():
-            surely = 0
-        found.capacity, seeds.capacity = k, max(surely, 1)
-        found.size = seeds.size = 0
-        found.entries = <uint64_t *>PyMem_RawMalloc(
-            (k + 1 + seeds.capacity + 1 + plane_words) * sizeof(uint64_t)
-            + CHUNK * (sizeof(float) + sizeof(int32_t))
-            + self.code_dim
-        )
-        if found.entries == NULL:
-            raise MemoryError
-        seeds.entries = found.entries + k + 1
-        planes = seeds.entries + seeds.capacity + 1
-        bounds = <float *>(planes + plane_words)
-        chunk = <int32_t *>(bounds + CHUNK)
-        coded = <uint8_t *>(chunk + CHUNK)
+        if surely > 0:
+            sketches = self._made_sketches()
+            if sketches is not None:
+                view = &sketches.view
+        begin_asking(&asked, query.shape[0], self.code_dim, k, surely, CHUNK)
         try:
             if not encode_into(
-                &query[0], &self.offset[0], self.scale, dim, self.code_dim, self.outside_share,
-                is_forced, coded
+                &query[0], &self.offset[0], self.scale, asked.dim, self.code_dim,
+                self.outside_share, is_forced, asked.coded
             ):
                 return None
             listed = Listed(NULL, NULL, 0, 0)
@@ -220,189 +291,263 @@ cdef class NodeScan:
             elif nodes is None and bits.shape[0]:
                 listed.bits, listed.end = &bits[0], bits.shape[0]
             with nogil:
-                if surely > 0:
-                    self._ask_sketches(coded, planes, of_query)
-                    self._scan_sketches(
-                        coded, planes, of_query, &found, &seeds, &listed, chunk, bounds
-                    )
-                else:
-                    self._scan_codes(coded, &found, &listed, chunk)
-            if is_rounding(&found, k, dim):
-                return None
-            out = np.empty(found.size, dtype=np.int64)
-            nodes_into(&found, out)
-            return out
+                if view != NULL:
+                    ask_sketches(view, &asked)
+                while True:
+                    count = take_into(&listed, asked.nodes)
+                    if not count:
+                        break
+                    if view != NULL:
+                        offer_sketched(&asked, view, &self.codes[0], 0, count)
+                    else:
+                        offer_listed(&asked, &self.codes[0], self.code_dim, count)
+            return nodes_found(&asked, k)
         finally:
-            PyMem_RawFree(found.entries)
+            PyMem_RawFree(asked.found.entries)
 
-    cdef bint _is_sketched(self):
-        """Whether there are sketches; makes them, unless that is being done."""
-        if self.has_sketches or not self.can_sketch:
-            return self.has_sketches
-        if self.sketching.acquire(blocking=False):
+    cdef Sketches _made_sketches(self):
+        """The sketches; makes them, unless that is being done or is of no use."""
+        if self.sketches is None and self.can_sketch and self.sketching.acquire(blocking=False):
             try:
-                if not self.has_sketches and self.can_sketch:
-                    self._sketch()
+                if self.sketches is None and self.can_sketch:
+                    count = self.node_count
+                    codes = np.asarray(self.codes)[: count * self.code_dim].reshape(count, -1)
+                    affordable = max(_SAMPLE_NODES_MIN, _SAMPLE_CODES // <int>self.code_dim)
+                    step = max(1, count // min(_SAMPLE_NODES, affordable))
+                    self.sketches = sketched(codes, codes[::step])
+                    self.can_sketch = self.sketches is not None
             finally:
                 self.sketching.release()
-        return self.has_sketches
+        return self.sketches
 
-    cdef object _sketch(self):
-        cdef Py_ssize_t count = self.node_count
-        codes = np.asarray(self.codes)[: count * self.code_dim].reshape(count, self.code_dim)
-        affordable = max(_SAMPLE_NODES_MIN, _SAMPLE_CODES // <Py_ssize_t>self.code_dim)
-        wanted = min(_SAMPLE_NODES, affordable)
-        sample = codes[:: max(1, count // wanted)]
-        # The middle is half a step below it, so that no code is there.
-        middle = np.minimum(np.rint(sample.mean(axis=0) + 0.5), 255).astype(np.uint8)
-        self.error_allowed, ruled_out = _judged(sample - (middle - np.float32(0.5)))
-        if ruled_out < _RULED_OUT_MIN:
-            self.can_sketch = False
-            return
-        sketches = np.zeros(count * self.words, dtype=np.uint64)
-        of_nodes = np.empty((2, count), dtype=np.float32)
-        cdef const uint8_t[:, ::1] codes_view = codes
-        cdef const uint8_t[::1] middle_view = middle
-        cdef uint8_t[::1] sketches_view = sketches.view(np.uint8)
-        cdef float[:, ::1] of_nodes_view = of_nodes
-        with nogil:
-            hr_sketch_nodes(
-                &codes_view[0, 0], self.code_dim, &middle_view[0], count, self.words,
-                &sketches_view[0], &of_nodes_view[0, 0], &of_nodes_view[1, 0]
-            )
-        steps = of_nodes.max(axis=1, keepdims=True) / np.float32(_FACTOR_MAX)
-        of_nodes /= steps
-        self.square_step, self.slope_step = steps[0, 0], steps[1, 0]
-        self.middle, self.sketches = middle, sketches
-        self.factors = np.ascontiguousarray(of_nodes.T).astype(np.uint16).reshape(-1)
-        self.has_sketches = True
 
-    cdef void _ask_sketches(
-        self, const uint8_t *coded, uint64_t *planes, float *of_query
-    ) noexcept nogil:
-        """What `hr_sketch_bounds` and a comparison of its bounds need of a query."""
-        cdef Py_ssize_t i, j, plane
-        cdef Py_ssize_t plane_bytes = self.words * sizeof(uint64_t)
-        cdef float component, carried, most = 0, square = 0, lost = 0, unit
-        cdef int32_t whole, sum = 0
-        cdef uint8_t[8] eight
-        for i in range(<Py_ssize_t>self.code_dim):
-            component = <float>coded[i] - self.middle[i] + <float>0.5
-            square += component * component
-            most = max(most, fabsf(component))
-        unit = most / <float>7.49
-        memset(planes, 0, HR_PLANES * plane_bytes)
-        for plane in range(HR_PLANES):
-            carried = 0
-            for i in range(0, <Py_ssize_t>self.code_dim, 8):
-                for j in range(8):
-                    component = <float>coded[i + j] - self.middle[i + j] + <float>0.5
-                    # What rounding leaves is carried on: else it would all go one way where
-                    # most components are alike, and so would the sketches.
-                    carried += component / unit
-                    whole = min(<int32_t>rintf(carried), 7)
-                    carried -= whole
-                    eight[j] = (whole >> plane) & 1
-                    if not plane:
-                        sum += whole
-                        component -= whole * unit
-                        lost += component * component
-                (<uint8_t *>planes)[plane * plane_bytes + i // 8] = hr_packed(eight)
-        of_query[0] = self.square_step
-        of_query[1] = 2 * unit * self.slope_step
-        of_query[2] = self.slope_step * (
-            sqrtf(self.error_allowed * self.error_allowed * square + 4 * lost) - unit * sum
-        )
-        of_query[3] = square
+cdef class ByteScan:
+    """Codes of vectors that have no graph: makes them, and compares all of them.
 
-    cdef void _scan_codes(
-        self, const uint8_t *coded, Pool *found, Listed *listed, int32_t *chunk
-    ) noexcept nogil:
-        cdef Py_ssize_t i, begin, count
-        while True:
-            count = take_into(listed, chunk)
-            if not count:
-                return
-            begin = 0
-            for i in range(count):
-                hr_prefetch(&self.codes[<size_t>chunk[i] * self.code_dim], self.code_dim)
-                if i - begin == BATCH - 1:
-                    self._offer(coded, found, chunk + begin, BATCH)
-                    begin = i + 1
-            self._offer(coded, found, chunk + begin, count - begin)
+    Args:
+        code_dim: codes of a vector, a multiple of 16.
+        offset: shape (dim,): what is added to a scaled vector.
+        scale: what a vector is multiplied with before.
+        outside_share: a vector with a larger share outside the box, squared, has no codes.
+    """
 
-    cdef void _scan_sketches(
-        self,
-        const uint8_t *coded,
-        const uint64_t *planes,
-        const float *of_query,
-        Pool *found,
-        Pool *seeds,
-        Listed *listed,
-        int32_t *chunk,
-        float *bounds,
-    ) noexcept nogil:
-        """As `_scan_codes`; as many as there is room in `seeds` for are found."""
-        cdef int32_t[BATCH] batch
-        cdef Py_ssize_t i, count, size, surely = seeds.capacity
-        cdef float enough
-        while True:
-            count = take_into(listed, chunk)
-            if not count:
-                return
-            hr_sketch_bounds(
-                &self.sketches[0], self.words, &self.factors[0], planes, chunk, count,
-                of_query, bounds
-            )
-            if found.size < surely:
-                # Where nothing is known yet, the best by the bounds are compared first.
-                seeds.size = 0
-                enough = INFINITY
-                for i in range(count):
-                    if bounds[i] < enough:
-                        insert(seeds, packed(<int32_t>max(bounds[i] + of_query[3], <float>0), i))
-                        if seeds.size == surely:
-                            enough = <float>(seeds.entries[surely - 1] >> 32) - of_query[3]
-                for i in range(seeds.size):
-                    batch[0] = chunk[node_of(seeds.entries[i])]
-                    self._offer(coded, found, batch, 1)
-                    bounds[node_of(seeds.entries[i])] = INFINITY
-            enough = self._enough(found, surely, of_query)
-            size = 0
-            for i in range(count):
-                if bounds[i] < enough:
-                    batch[size] = chunk[i]
-                    hr_prefetch(
-                        &self.codes[<size_t>chunk[i] * self.code_dim], self.code_dim
-                    )
-                    size += 1
-                    if size == BATCH:
-                        self._offer(coded, found, batch, size)
-                        enough = self._enough(found, surely, of_query)
-                        size = 0
-            self._offer(coded, found, batch, size)
+    cdef size_t code_dim
+    cdef const float[::1] offset
+    cdef float scale, outside_share
 
-    cdef float _enough(
-        self, const Pool *found, Py_ssize_t surely, const float *of_query
-    ) noexcept nogil:
-        """The bound from which on a node is no longer among the nearest.
+    def __init__(
+        self, size_t code_dim, const float[::1] offset, float scale, float outside_share
+    ):
+        if code_dim % 16 or <size_t>offset.shape[0] > code_dim or not offset.shape[0]:
+            raise ValueError("codes come in groups of 16")
+        self.code_dim, self.offset = code_dim, offset
+        self.scale, self.outside_share = scale, outside_share
 
-        As in `is_rounding`, codes do not tell apart what is nearer than so many steps.
+    def encode(
+        self, const float[:, ::1] vectors, uint8_t[:, ::1] codes, uint8_t[::1] expressed
+    ):
+        """The codes of vectors. Releases the interpreter lock.
+
+        Args:
+            vectors: shape (n, dim).
+            codes: shape (n, code_dim); written.
+            expressed: shape (n,); 1 is written for those that the codes can express, else 0.
         """
-        cdef Py_ssize_t distance
-        if found.size < surely:
-            return FLOAT_MAX
-        distance = <Py_ssize_t>(found.entries[surely - 1] >> 32)
-        return <float>max(distance, self.offset.shape[0]) - of_query[3]
+        cdef Py_ssize_t i, count = vectors.shape[0], dim = self.offset.shape[0]
+        if vectors.shape[1] != dim or codes.shape[1] != <Py_ssize_t>self.code_dim:
+            raise ValueError("the vectors or the codes have another dimension")
+        if codes.shape[0] != count or expressed.shape[0] != count:
+            raise ValueError("not as many codes as vectors")
+        if not count:
+            return
+        with nogil:
+            memset(&codes[0, 0], 0, count * self.code_dim)
+            for i in range(count):
+                expressed[i] = hr_encode(
+                    &vectors[i, 0], dim, &self.offset[0], self.scale, self.outside_share,
+                    &codes[i, 0],
+                )
 
-    cdef void _offer(
-        self, const uint8_t *coded, Pool *found, const int32_t *batch, Py_ssize_t size
+    def nearest_of(
+        self,
+        const float[::1] query,
+        Py_ssize_t k,
+        tuple chunks,
+        Py_ssize_t begin,
+        const uint8_t[::1] allowed,
+        tuple sketches=(),
+        Py_ssize_t surely=0,
+    ):
+        """The places of the nearest codes, nearest first; k at most.
+
+        Releases the interpreter lock, once.
+
+        Args:
+            query: shape (dim,).
+            k: how many are wanted.
+            chunks: arrays of codes, shape (n, code_dim), all of the same n; one behind the other.
+            begin: the first place.
+            allowed: shape (m,): 1 for the places, from `begin` on, that may be returned.
+            sketches: of the first chunks, `Sketches` of each, or None for those whose codes are
+                all compared.
+            surely: of the nearest codes that have sketches so many are nearly always found, and
+                others as they come.
+
+        Returns:
+            Places, shape (j,), int64; None if the codes cannot express the query, or if rounding
+            decides which are nearest.
+        """
+        cdef Asked asked
+        cdef Sketches of_chunk
+        cdef const uint8_t[:, ::1] codes
+        cdef const uint8_t **firsts
+        cdef const SketchView **views
+        cdef Py_ssize_t chunk_count = len(chunks), chunk_rows = 1, chunk, first, last, i
+        cdef Py_ssize_t end = begin + allowed.shape[0]
+        if query.shape[0] != self.offset.shape[0]:
+            raise ValueError("the query has another dimension")
+        k = min(k, allowed.shape[0])
+        if k <= 0:
+            return np.empty(0, dtype=np.int64)
+        if len(sketches) > chunk_count:
+            raise ValueError("fewer codes than sketches")
+        begin_asking(&asked, query.shape[0], self.code_dim, k, min(surely, k), BOUNDED)
+        firsts = <const uint8_t **>PyMem_RawMalloc(2 * (chunk_count + 1) * sizeof(uint8_t *))
+        try:
+            if firsts == NULL:
+                raise MemoryError
+            views = <const SketchView **>(firsts + chunk_count + 1)
+            for chunk in range(chunk_count):
+                codes = chunks[chunk]
+                if codes.shape[1] != <Py_ssize_t>self.code_dim:
+                    raise ValueError("the codes have another shape")
+                if chunk and codes.shape[0] != chunk_rows:
+                    raise ValueError("the codes have another shape")
+                chunk_rows = codes.shape[0]
+                firsts[chunk], views[chunk] = &codes[0, 0], NULL
+                if surely > 0 and chunk < len(sketches) and sketches[chunk] is not None:
+                    of_chunk = sketches[chunk]
+                    views[chunk] = &of_chunk.view
+            if begin < 0 or end > chunk_rows * chunk_count:
+                raise ValueError("fewer codes than places")
+            memset(asked.coded, 0, self.code_dim)
+            if not hr_encode(
+                &query[0], asked.dim, &self.offset[0], self.scale, self.outside_share,
+                asked.coded
+            ):
+                return None
+            with nogil:
+                for chunk in range(begin // chunk_rows, (end + chunk_rows - 1) // chunk_rows):
+                    i = chunk * chunk_rows
+                    first, last = max(begin - i, 0), min(end - i, chunk_rows)
+                    if views[chunk] == NULL:
+                        self._offer_codes(
+                            &asked, firsts[chunk], first, last, i, &allowed[i + first - begin]
+                        )
+                    else:
+                        self._offer_sketched(
+                            &asked, views[chunk], firsts[chunk], first, last, i,
+                            &allowed[i + first - begin]
+                        )
+            return nodes_found(&asked, k)
+        finally:
+            PyMem_RawFree(firsts)
+            PyMem_RawFree(asked.found.entries)
+
+    cdef void _offer_codes(
+        self,
+        Asked *asked,
+        const uint8_t *codes,
+        Py_ssize_t first,
+        Py_ssize_t last,
+        Py_ssize_t base,
+        const uint8_t *allowed,
     ) noexcept nogil:
-        cdef int32_t[BATCH] distances
-        cdef Py_ssize_t i
-        hr_score_nodes(&self.codes[0], self.code_dim, coded, batch, size, distances)
-        for i in range(size):
-            insert(found, packed(distances[i], batch[i]))
+        """Compare the codes of the rows first..last - 1 of a chunk whose first place is `base`."""
+        cdef int32_t[BLOCK] distances
+        cdef Py_ssize_t i, count, row = first
+        while row < last:
+            count = min(last - row, <Py_ssize_t>BLOCK)
+            hr_score_block(
+                codes + row * self.code_dim, self.code_dim, asked.coded, count, distances
+            )
+            for i in range(count):
+                if allowed[row + i - first]:
+                    insert(&asked.found, packed(distances[i], <int32_t>(base + row + i)))
+            row += count
+
+    cdef void _offer_sketched(
+        self,
+        Asked *asked,
+        const SketchView *view,
+        const uint8_t *codes,
+        Py_ssize_t first,
+        Py_ssize_t last,
+        Py_ssize_t base,
+        const uint8_t *allowed,
+    ) noexcept nogil:
+        """As `_offer_codes`, but sketches decide which codes are compared."""
+        cdef Py_ssize_t row = first, until, count
+        ask_sketches(view, asked)
+        while row < last:
+            until = min(last, row + BOUNDED)
+            count = 0
+            if memchr(allowed + row - first, 0, until - row) == NULL:
+                while row < until:
+                    asked.nodes[count] = <int32_t>row
+                    count += 1
+                    row += 1
+            while row < until:
+                asked.nodes[count] = <int32_t>row
+                count += allowed[row - first] != 0
+                row += 1
+            offer_sketched(asked, view, codes, <int32_t>base, count)
+
+
+cdef int begin_asking(
+    Asked *asked,
+    Py_ssize_t dim,
+    size_t code_dim,
+    Py_ssize_t k,
+    Py_ssize_t surely,
+    Py_ssize_t nodes,
+) except -1:
+    """Make room; what `asked.found.entries` points to is to be freed.
+
+    Args:
+        dim: of the query.
+        code_dim: codes of a node.
+        k: how many are to be found.
+        surely: how many of them surely; 0 without sketches.
+        nodes: of how many there are bounds at a time.
+    """
+    cdef Py_ssize_t plane_words = (<Py_ssize_t>code_dim + HR_WORD_CODES - 1) // HR_WORD_CODES
+    plane_words *= HR_PLANES
+    asked.dim = dim
+    asked.found.capacity, asked.seeds.capacity = k, max(surely, 1)
+    asked.found.size = asked.seeds.size = 0
+    asked.found.entries = <uint64_t *>PyMem_RawMalloc(
+        (k + 1 + asked.seeds.capacity + 1 + plane_words) * sizeof(uint64_t)
+        + nodes * (sizeof(float) + sizeof(int32_t))
+        + code_dim
+    )
+    if asked.found.entries == NULL:
+        raise MemoryError
+    asked.seeds.entries = asked.found.entries + k + 1
+    asked.planes = asked.seeds.entries + asked.seeds.capacity + 1
+    asked.bounds = <float *>(asked.planes + plane_words)
+    asked.nodes = <int32_t *>(asked.bounds + nodes)
+    asked.coded = <uint8_t *>(asked.nodes + nodes)
+    return 0
+
+
+cdef object nodes_found(Asked *asked, Py_ssize_t k):
+    """All that were found; None if rounding decides which are nearest."""
+    if is_rounding(&asked.found, k, asked.dim):
+        return None
+    out = np.empty(asked.found.size, dtype=np.int64)
+    nodes_into(&asked.found, out)
+    return out
 
 
 cdef Py_ssize_t take_into(Listed *listed, int32_t *chunk) noexcept nogil:
@@ -425,6 +570,136 @@ cdef Py_ssize_t take_into(Listed *listed, int32_t *chunk) noexcept nogil:
             size += 1
         listed.next += 8
     return size
+
+
+cdef void offer_listed(
+    Asked *asked, const uint8_t *codes, size_t code_dim, Py_ssize_t count
+) noexcept nogil:
+    """Compare the codes of the first of `asked.nodes`."""
+    cdef Py_ssize_t i, begin = 0
+    for i in range(count):
+        hr_prefetch(codes + <size_t>asked.nodes[i] * code_dim, code_dim)
+        if i - begin == BATCH - 1:
+            offer(asked, codes, code_dim, asked.nodes + begin, BATCH, 0)
+            begin = i + 1
+    offer(asked, codes, code_dim, asked.nodes + begin, count - begin, 0)
+
+
+cdef void offer(
+    Asked *asked,
+    const uint8_t *codes,
+    size_t code_dim,
+    const int32_t *batch,
+    Py_ssize_t size,
+    int32_t base,
+) noexcept nogil:
+    """Compare the codes of a batch; what is found is counted from `base` on."""
+    cdef int32_t[BATCH] distances
+    cdef Py_ssize_t i
+    hr_score_nodes(codes, code_dim, asked.coded, batch, size, distances)
+    for i in range(size):
+        insert(&asked.found, packed(distances[i], base + batch[i]))
+
+
+cdef void ask_sketches(const SketchView *view, Asked *asked) noexcept nogil:
+    """Make of the query what `hr_sketch_bounds` and a comparison of its bounds need."""
+    cdef Py_ssize_t i, j, plane, code_dim = view.code_dim
+    cdef Py_ssize_t plane_bytes = view.words * sizeof(uint64_t)
+    cdef float component, carried = 0, most = 0, square = 0, lost = 0, unit, per_unit
+    cdef int32_t sum = 0
+    cdef int32_t[8] whole
+    cdef uint8_t[8] eight
+    for i in range(code_dim):
+        component = <float>asked.coded[i] - view.middle[i] + <float>0.5
+        square += component * component
+        most = max(most, fabsf(component))
+    unit = most / <float>7.49
+    per_unit = 1 / unit
+    memset(asked.planes, 0, HR_PLANES * plane_bytes)
+    for i in range(0, code_dim, 8):
+        for j in range(8):
+            component = <float>asked.coded[i + j] - view.middle[i + j] + <float>0.5
+            # What rounding leaves is carried on: else it would all go one way where most
+            # components are alike, and so would the sketches.
+            carried += component * per_unit
+            whole[j] = min(<int32_t>rintf(carried), 7)
+            carried -= whole[j]
+            sum += whole[j]
+            component -= whole[j] * unit
+            lost += component * component
+        for plane in range(HR_PLANES):
+            for j in range(8):
+                eight[j] = (whole[j] >> plane) & 1
+            (<uint8_t *>asked.planes)[plane * plane_bytes + i // 8] = hr_packed(eight)
+    asked.of_query[0] = view.square_step
+    asked.of_query[1] = 2 * unit * view.slope_step
+    asked.of_query[2] = view.slope_step * (
+        sqrtf(view.error_allowed * view.error_allowed * square + 4 * lost) - unit * sum
+    )
+    asked.of_query[3] = square
+
+
+cdef void offer_sketched(
+    Asked *asked, const SketchView *view, const uint8_t *codes, int32_t base, Py_ssize_t count
+) noexcept nogil:
+    """Compare the codes of those of the first of `asked.nodes` that sketches do not rule out.
+
+    Args:
+        asked: its query was asked of the same sketches.
+        view: sketches of the codes.
+        codes: of all nodes.
+        base: what is found is counted from it on.
+        count: how many nodes; what `asked.bounds` has of them is lost.
+    """
+    cdef int32_t[BATCH] batch
+    cdef Py_ssize_t i, size, surely = asked.seeds.capacity
+    cdef float enough
+    cdef float *bounds = asked.bounds
+    hr_sketch_bounds(
+        view.bits, view.words, view.factors, asked.planes, asked.nodes, count, asked.of_query,
+        bounds
+    )
+    if asked.found.size < surely:
+        # Where nothing is known yet, the best by the bounds are compared first.
+        asked.seeds.size = 0
+        enough = INFINITY
+        for i in range(count):
+            if bounds[i] < enough:
+                insert(
+                    &asked.seeds,
+                    packed(<int32_t>max(bounds[i] + asked.of_query[3], <float>0), i)
+                )
+                if asked.seeds.size == surely:
+                    enough = <float>(asked.seeds.entries[surely - 1] >> 32) - asked.of_query[3]
+        for i in range(asked.seeds.size):
+            batch[0] = asked.nodes[node_of(asked.seeds.entries[i])]
+            offer(asked, codes, view.code_dim, batch, 1, base)
+            bounds[node_of(asked.seeds.entries[i])] = INFINITY
+    enough = enough_of(asked)
+    size = 0
+    i = hr_next_below(bounds, 0, count, enough)
+    while i < count:
+        batch[size] = asked.nodes[i]
+        hr_prefetch(codes + <size_t>batch[size] * view.code_dim, view.code_dim)
+        size += 1
+        if size == BATCH:
+            offer(asked, codes, view.code_dim, batch, size, base)
+            enough = enough_of(asked)
+            size = 0
+        i = hr_next_below(bounds, i + 1, count, enough)
+    offer(asked, codes, view.code_dim, batch, size, base)
+
+
+cdef float enough_of(const Asked *asked) noexcept nogil:
+    """The bound from which on a node is no longer among the nearest.
+
+    As in `is_rounding`, codes do not tell apart what is nearer than so many steps.
+    """
+    cdef Py_ssize_t distance
+    if asked.found.size < asked.seeds.capacity:
+        return FLOAT_MAX
+    distance = <Py_ssize_t>(asked.found.entries[asked.seeds.capacity - 1] >> 32)
+    return <float>max(distance, asked.dim) - asked.of_query[3]
 
 
 def _judged(sample):

@@ -16,8 +16,8 @@ _BURST_S: Final = 1.0
 # A stream's next write comes sooner than this.
 _QUIET_S: Final = 0.15
 _LOOK_S: Final = 0.01
-# Scanning that takes some 6 ms; with more rows searches need a graph more than writes need
-# the processors.
+# Scanning that takes some 6 ms, or 1 to 4 ms by codes; with more rows searches need a graph
+# more than writes need the processors.
 _SCANNED_BYTES_MAX: Final = 64 * 2**20
 
 

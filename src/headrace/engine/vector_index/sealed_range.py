@@ -15,6 +15,7 @@ from headrace.engine.vector_index.cost import (
     RangePlan,
     Strategy,
     are_scored_anyway,
+    candidates_by_codes,
     plan_range,
     scanned_candidates,
 )
@@ -31,10 +32,6 @@ from headrace.model.vectors import Distance, FloatVector, Mask, Rows
 # finds in Qdrant. 200,000 x 256 text embeddings, recall@10: Qdrant at ef 64 / 100 / 128
 # 0.971 / 0.983 / 0.990; walks of 112 / 175 / 224 here about 0.976 / 0.986 / 0.990.
 _WIDTH_FACTOR = 1.75
-
-# How many candidates of a coded graph are scored from the floats: k and half as many
-# more, at least this many more: on text embeddings, 15 candidates of ten find what 200 do.
-_MORE_CANDIDATES_MIN = 10
 
 # Of product and binary codes, which are coarser, so many are if a query does not say it.
 _COARSE_FACTOR = 4
@@ -282,7 +279,7 @@ class SealedRange:
         graph = self.graph
         if wanted is None:
             is_coded = graph is not None and graph.is_coded
-            wanted = k + max(k // 2, _MORE_CANDIDATES_MIN) if is_coded else k
+            wanted = candidates_by_codes(k) if is_coded else k
         wanted = min(nodes.count, wanted)
         scanned = None
         if graph is not None and graph.can_scan_codes:
@@ -342,7 +339,7 @@ def _oversampled(k: int, graph: Graph, params: SearchParams) -> int:
         return math.ceil(k * params.oversampling)
     if graph.kind is NodeKind.QUANTISED and params.rescore is not False:
         return _COARSE_FACTOR * k + _COARSE_CANDIDATES_MIN
-    return k + max(k // 2, _MORE_CANDIDATES_MIN)
+    return candidates_by_codes(k)
 
 
 def _within(mask: Mask, rows: Rows) -> Mask:

@@ -152,6 +152,46 @@ HR_VECTORS HR_INLINE int32_t hr_sketch_sum_of_fours(const uint64_t *sketch,
     return (int32_t)_mm_cvtsi128_si64(half + _mm_unpackhi_epi64(half, half));
 }
 
+/* What is added up of a query for each of four nodes with two words, in the first of both;
+   the rest of it in the other. */
+HR_VECTORS HR_INLINE __m512i hr_sketch_sums_of_pairs(__m512i bits, const __m512i *planes)
+{
+    __m512i twos = _mm512_popcnt_epi64(bits & planes[1]);
+    __m512i fours = _mm512_popcnt_epi64(bits & planes[2]);
+    __m512i eights = _mm512_popcnt_epi64(bits & planes[3]);
+    fours -= eights + eights;
+    return _mm512_popcnt_epi64(bits & planes[0]) + (twos + twos) + _mm512_slli_epi64(fours, 2);
+}
+
+/* Of nodes with two words that stand one behind the other. */
+HR_VECTORS static void hr_bounds_of_pairs(const uint64_t *sketches, const uint16_t *factors,
+                                          const uint64_t *planes, ptrdiff_t count,
+                                          const float *of_query, float *out)
+{
+    const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+    const __m256 square_step = _mm256_set1_ps(of_query[0]);
+    const __m256 unit = _mm256_set1_ps(of_query[1]), rest = _mm256_set1_ps(of_query[2]);
+    __m512i of_planes[HR_PLANES];
+    ptrdiff_t i = 0;
+    for (int plane = 0; plane < HR_PLANES; plane++)
+        of_planes[plane] =
+            _mm512_broadcast_i64x2(_mm_loadu_si128((const __m128i *)(planes + 2 * plane)));
+    for (; i + 8 <= count; i += 8) {
+        __m512i low = hr_sketch_sums_of_pairs(_mm512_loadu_si512(sketches + 2 * i), of_planes);
+        __m512i high =
+            hr_sketch_sums_of_pairs(_mm512_loadu_si512(sketches + 2 * i + 8), of_planes);
+        __m512i sums = _mm512_unpacklo_epi64(low, high) + _mm512_unpackhi_epi64(low, high);
+        __m256 sum = _mm512_cvtepi64_ps(_mm512_permutexvar_epi64(order, sums));
+        __m256i both = _mm256_loadu_si256((const __m256i *)(factors + 2 * i));
+        __m256 square = _mm256_cvtepi32_ps(_mm256_and_si256(both, _mm256_set1_epi32(0xffff)));
+        __m256 slope = _mm256_cvtepi32_ps(_mm256_srli_epi32(both, 16));
+        _mm256_storeu_ps(out + i, square_step * square - (unit * sum + rest) * slope);
+    }
+    for (; i < count; i++)
+        out[i] = hr_sketch_bound(hr_sketch_sum(sketches + 2 * i, planes, 2), factors + 2 * i,
+                                 of_query);
+}
+
 HR_VECTORS static void hr_bounds_of_fours(const uint64_t *sketches, size_t words,
                                           const uint16_t *factors, const uint64_t *planes,
                                           const int32_t *nodes, ptrdiff_t count,
@@ -168,16 +208,41 @@ HR_VECTORS static void hr_bounds_of_fours(const uint64_t *sketches, size_t words
 }
 #endif
 
-/* For each of some nodes a number below nearly all its distances; see `node_scan.pyx`. */
+/* The first of some bounds that is below another, from one on; the end if there is none. */
+HR_CLONES
+static ptrdiff_t hr_next_below(const float *bounds, ptrdiff_t begin, ptrdiff_t end, float enough)
+{
+    while (begin + 64 <= end) {
+        int below = 0;
+        for (ptrdiff_t i = 0; i < 64; i++)
+            below |= bounds[begin + i] < enough;
+        if (below)
+            break;
+        begin += 64;
+    }
+    while (begin < end && !(bounds[begin] < enough))
+        begin++;
+    return begin;
+}
+
+/* For each of some nodes, which ascend, a number below nearly all its distances; see
+   `node_scan.pyx`. */
 static void hr_sketch_bounds(const uint64_t *sketches, size_t words, const uint16_t *factors,
                              const uint64_t *planes, const int32_t *nodes, ptrdiff_t count,
                              const float *of_query, float *out)
 {
 #if defined(HR_HAS_CLONES)
-    if (words % 4 == 0 && __builtin_cpu_supports("avx512vpopcntdq")
-        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma")) {
-        hr_bounds_of_fours(sketches, words, factors, planes, nodes, count, of_query, out);
-        return;
+    if (__builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")) {
+        if (words % 4 == 0) {
+            hr_bounds_of_fours(sketches, words, factors, planes, nodes, count, of_query, out);
+            return;
+        }
+        if (words == 2 && count && nodes[count - 1] - nodes[0] == count - 1) {
+            size_t first = 2 * (size_t)nodes[0];
+            hr_bounds_of_pairs(sketches + first, factors + first, planes, count, of_query, out);
+            return;
+        }
     }
     if (__builtin_cpu_supports("popcnt")) {
         hr_bounds_by_words(sketches, words, factors, planes, nodes, count, of_query, out);

@@ -1,8 +1,10 @@
 """How are rows searched that have no graph yet, if they are many?
 
 Their vectors are compared by 8-bit codes, a quarter of the memory that a scan would read, and
-the best are scored from the vectors. Nobody pays for codes before somebody searches: a search
-makes those of the rows that came since the last one, while it has them at hand.
+the best are scored from the vectors. Where there are many codes, sketches of one bit for each
+first tell which need not be compared (see `node_scan.pyx`). Nobody pays for codes before
+somebody searches: a search makes those of the rows that came since the last one, while it has
+them at hand.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.engine.vector_index.codes import OUTSIDE_SHARE, ByteCodes
-from headrace.engine.vector_index.cost import scanned_candidates
+from headrace.engine.vector_index.cost import candidates_by_codes, scanned_candidates
 from headrace.engine.vectors.arrays import BlockMatrix, zeros
 from headrace.model.vectors import FloatVector, Mask, Rows
 
 # Where the package was built without a C compiler, the vectors are scanned.
 try:
-    from headrace.engine.vector_index.byte_walk import ByteScan as ByteScan
+    from headrace.engine.vector_index.node_scan import ByteScan as ByteScan
+    from headrace.engine.vector_index.node_scan import Sketches as Sketches
+    from headrace.engine.vector_index.node_scan import sketched as sketched
 except ImportError:
     ByteScan = None  # type: ignore[assignment, misc]
 
@@ -31,6 +35,10 @@ _TAIL_ROWS_MIN: Final = 2048
 _ALLOWED_SHARE_MIN: Final = 0.25
 
 _CHUNK_ROWS: Final = 16_384
+
+# So many rows of a chunk tell how far its sketches may be trusted; a quarter of what is asked of
+# a graph, since a search waits for it.
+_SAMPLE_ROWS: Final = 256
 
 # For so many rows a search makes codes, which takes about as long as to score them; it scores
 # the others.
@@ -46,12 +54,14 @@ class _Coded(NamedTuple):
     Attributes:
         begin, end: the rows.
         chunks: their codes, shape (_CHUNK_ROWS, code_dim) each, from row `begin` on.
+        sketches: of the chunks that are full; None if they are of no use.
         loose: ascending rows among them that their codes do not express.
     """
 
     begin: int
     end: int
     chunks: tuple[NDArray[np.uint8], ...]
+    sketches: tuple[Sketches | None, ...]
     loose: Rows
 
 
@@ -87,12 +97,14 @@ class TailCodes:
             if gone:
                 begin = coded.begin + gone * _CHUNK_ROWS
                 loose = coded.loose[coded.loose.searchsorted(begin) :]
-                self._coded = _Coded(begin, coded.end, coded.chunks[gone:], loose)
+                chunks, sketches = coded.chunks[gone:], coded.sketches[gone:]
+                self._coded = _Coded(begin, coded.end, chunks, sketches, loose)
 
     def candidates(
         self,
         query: FloatVector,
         wanted: int,
+        k: int,
         row_begin: int,
         allowed: Mask,
         present: Mask,
@@ -103,6 +115,7 @@ class TailCodes:
         Args:
             query: shape (dim,), float32, as the vectors are compared.
             wanted: how many candidates, see `tail_candidates`; more if there are loose rows.
+            k: how many of them are surely among the nearest by their codes.
             row_begin: the first row.
             allowed: shape (rows,): which rows from there on may be returned; all have vectors.
             present: shape (row_begin + rows,): which rows have vectors.
@@ -122,6 +135,8 @@ class TailCodes:
             coded.chunks,
             row_begin - coded.begin,
             allowed[: end - row_begin].view(np.uint8),
+            coded.sketches,
+            candidates_by_codes(k),
         )
         if places is None:
             return None
@@ -154,7 +169,7 @@ class TailCodes:
     def _encode(self, present: Mask, vectors: BlockMatrix) -> None:
         """Make the codes of all rows that have none yet."""
         row_end = len(present)
-        begin, end, chunks, loose = self._coded
+        begin, end, chunks, sketches, loose = self._coded
         while end < row_end:
             place = (end - begin) % _CHUNK_ROWS
             if not place:
@@ -170,7 +185,12 @@ class TailCodes:
                     is_loose = present[first : first + len(values)] & (expressed == 0)
                     loose = np.append(loose, np.flatnonzero(is_loose) + first)
             end = until
-        self._coded = _Coded(begin, end, chunks, loose)
+            if not (end - begin) % _CHUNK_ROWS:
+                first = end - _CHUNK_ROWS
+                has_codes = present[first:end].copy()
+                has_codes[loose[loose.searchsorted(first) :] - first] = False
+                sketches = (*sketches, _sketched(chunks[-1], has_codes))
+        self._coded = _Coded(begin, end, chunks, sketches, loose)
 
 
 def tail_candidates(allowed_count: int, tail_rows: int, k: int) -> int | None:
@@ -187,4 +207,12 @@ def tail_candidates(allowed_count: int, tail_rows: int, k: int) -> int | None:
 
 
 def _nothing(row_begin: int) -> _Coded:
-    return _Coded(row_begin, row_begin, (), np.empty(0, dtype=np.int64))
+    return _Coded(row_begin, row_begin, (), (), np.empty(0, dtype=np.int64))
+
+
+def _sketched(codes: NDArray[np.uint8], has_codes: Mask) -> Sketches | None:
+    """Sketches of a chunk, by a sample of the rows that have codes."""
+    rows = np.flatnonzero(has_codes)
+    if not len(rows):
+        return None
+    return sketched(codes, codes[rows[:: max(1, len(rows) // _SAMPLE_ROWS)]])
