@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headrace.model.errors import BadRequest
+import numpy as np
+
+from headrace.model.errors import BadRequest, InvalidVector
 from headrace.model.formula import Decay, Div, Expression, Mult, Pow, Sum, Unary
 from headrace.model.queries import DbsfFusion, Formula, Nearest, OrderBy, Prefetch, Query, RrfFusion
-from headrace.model.vectors import DEFAULT_VECTOR_NAME
+from headrace.model.vectors import DEFAULT_VECTOR_NAME, SparseVector, Vector
 
 # Qdrant's bound on prefetches within prefetches.
 PREFETCH_DEPTH_MAX = 64
@@ -22,6 +24,20 @@ def check_query(query: Query) -> None:
     if type(query.query) is Nearest and not query.prefetch:
         return  # as nearly always; nothing of it is forbidden
     _check_stage(query, 0)
+
+
+def check_finite(vector: Vector) -> Vector:
+    """The vector of a query, which may hold neither NaN nor infinity.
+
+    Raises:
+        InvalidVector: it does.
+    """
+    values = vector.values if isinstance(vector, SparseVector) else vector.reshape(-1)
+    finite = np.isfinite(values)
+    if 0 in finite.tobytes():  # of a short vector a third of the time of `all`
+        element = int(np.flatnonzero(~finite)[0])
+        raise InvalidVector(f"Vector element {element} is not finite in float32: {values[element]}")
+    return vector
 
 
 def _check_stage(stage: Query | Prefetch, depth: int) -> None:

@@ -9,7 +9,6 @@ from qdrant_client import grpc as qdrant
 from headrace.model.errors import BadRequest, HeadraceError, InvalidVector, MalformedInput
 from headrace.model.vectors import FloatVector, SparseVector, Vector
 from headrace.server.grpc.vectors import (
-    check_finite,
     read_named_vectors,
     read_vector,
     write_vectors_into,
@@ -134,17 +133,6 @@ def test_a_sparse_vector_must_have_a_name() -> None:
 def test_vectors_that_say_nothing_are_refused() -> None:
     with pytest.raises(MalformedInput, match="No Vector Provided"):
         read_named_vectors(qdrant.Vectors())
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_query_vector_that_is_not_finite_is_refused(bad: float) -> None:
-    values = np.array([1, bad], dtype=np.float32)
-    with pytest.raises(InvalidVector, match="element 1 is not finite"):
-        check_finite(values)
-    with pytest.raises(InvalidVector, match="element 1 is not finite"):
-        check_finite(SparseVector(np.array([1, 2], np.uint32), values))
-    with pytest.raises(InvalidVector, match="element 1 is not finite"):
-        check_finite(values.reshape(1, 2))
 
 
 @pytest.mark.parametrize("dim", [0, 1, 31, 32, 4096, 65_536])

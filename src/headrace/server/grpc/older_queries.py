@@ -22,6 +22,7 @@ from headrace.model.queries import (
     Recommend,
     VectorInput,
 )
+from headrace.model.query_rules import check_finite
 from headrace.model.vectors import Vector
 from headrace.server.grpc.filters import read_filter
 from headrace.server.grpc.ids import read_point_id, read_point_ids
@@ -38,7 +39,7 @@ from headrace.server.grpc.queries import (
 )
 from headrace.server.grpc.query_kinds import read_recommend_strategy
 from headrace.server.grpc.rules import refuse_other_fields, refuse_shard_keys
-from headrace.server.grpc.vectors import check_finite, read_dense, read_sparse, read_vector
+from headrace.server.grpc.vectors import read_dense, read_sparse, read_vector
 
 _SHARED_FIELDS = ("filter", "params", "shard_key_selector", *ANSWER_FIELDS)
 _SEARCH_FIELDS = ("vector", "sparse_indices", "vector_name", "score_threshold", *_SHARED_FIELDS)

@@ -26,6 +26,7 @@ from headrace.model.queries import (
     Sample,
     VectorInput,
 )
+from headrace.model.query_rules import check_finite
 from headrace.server.errors import not_supported
 from headrace.server.grpc.datetimes import read_datetime_text_micros, read_timestamp_micros
 from headrace.server.grpc.formulas import read_formula
@@ -39,7 +40,6 @@ from headrace.server.grpc.rules import (
     refuse_other_fields,
 )
 from headrace.server.grpc.vectors import (
-    check_finite,
     read_dense,
     read_document,
     read_multi_dense,

@@ -109,19 +109,6 @@ def read_multi_dense(message: qdrant.MultiDenseVector) -> FloatMatrix:
     return np.stack([read_dense(vector.data) for vector in message.vectors])
 
 
-def check_finite(vector: Vector) -> Vector:
-    """The vector of a query, which may hold neither NaN nor infinity.
-
-    Raises:
-        InvalidVector: it does.
-    """
-    values = vector.values if isinstance(vector, SparseVector) else vector.reshape(-1)
-    if not np.isfinite(values).all():
-        element = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise InvalidVector(f"Vector element {element} is not finite in float32: {values[element]}")
-    return vector
-
-
 def write_vectors_into(vectors: dict[str, Vector], output: qdrant.VectorsOutput) -> None:
     """Put a point's vectors into an answer: a lone default vector alone, else by name."""
     if vectors.keys() == {DEFAULT_VECTOR_NAME}:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
-from headrace.model.errors import InvalidVector
 from headrace.model.queries import (
     Context,
     ContextPair,
@@ -29,7 +26,8 @@ from headrace.model.queries import (
     Sample,
     VectorInput,
 )
-from headrace.model.vectors import SparseVector, Vector
+from headrace.model.query_rules import check_finite
+from headrace.model.vectors import Vector
 from headrace.server.rest.body import I64_MAX, I64_MIN, Node
 from headrace.server.rest.filters import read_datetime
 from headrace.server.rest.formulas import read_formula
@@ -100,27 +98,19 @@ def read_input(node: Node) -> VectorInput:
 def read_vector_input(node: Node) -> Vector:
     """A vector. Raises: as `read_input`."""
     if isinstance(node.value, list):
-        return _finite(read_list_vector(node))
+        return check_finite(read_list_vector(node))
     node.members()
     text = read_text(node)
     if text is not None:
-        return _finite(embed_text(text.text, text.model, text.options, as_query=True))
+        return check_finite(embed_text(text.text, text.model, text.options, as_query=True))
     if not (node.has("indices") or node.has("values")):
         raise node.format_error("data did not match any variant of untagged enum QueryInterface")
-    return _finite(read_sparse_vector(node))
+    return check_finite(read_sparse_vector(node))
 
 
 def read_inputs(node: Node | None) -> tuple[VectorInput, ...]:
     """A list of examples. Raises: as `read_input`."""
     return () if node is None else tuple(read_input(element) for element in node.elements())
-
-
-def _finite(vector: Vector) -> Vector:
-    values = vector.values if isinstance(vector, SparseVector) else vector.reshape(-1)
-    if not np.isfinite(values).all():
-        element = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise InvalidVector(f"Vector element {element} is not finite in float32: {values[element]}")
-    return vector
 
 
 def _read_nearest(node: Node) -> Nearest:
