@@ -272,12 +272,15 @@ class IndexedVectors(DenseVectors):
         Args:
             live: shape (row_count,), of a view that readers have: never changed again.
         """
+        written = max(0, len(live) - len(self._live))
         self._live = live
         last = self._ranges[-1] if self._ranges else None
         tail_begin = 0 if last is None else last.row_end
         box = None if last is None else self._tail_box(last)
         scanned_bytes_per_row = self.dim * 4 if box is None else box.code_dim
-        self._pace.note_write((len(live) - tail_begin) * scanned_bytes_per_row)
+        self._pace.note_write(
+            written * self.dim * 4, (len(live) - tail_begin) * scanned_bytes_per_row
+        )
         if self.settings.rows_min is None or self._closing.is_set():
             return
         enough = tail_min(bool(self._ranges), self.settings.rows_min)
