@@ -24,10 +24,11 @@ NO_ENTRY = -1
 
 # Where the package was built without a C compiler, NumPy does it in four times the time.
 are_between: Callable[[LocalRows, int, int], Mask] | None
+bits_between: Callable[[LocalRows, int, int], NDArray[np.uint8]] | None
 try:
-    from headrace.engine.payload_index.sorted_integers import are_between
+    from headrace.engine.payload_index.sorted_integers import are_between, bits_between
 except ImportError:
-    are_between = None
+    are_between = bits_between = None
 
 
 class Entries:
@@ -74,9 +75,12 @@ class Entries:
         entry[self.rows] = np.arange(len(self.rows), dtype=np.int32)
         return entry
 
-    def rows_between(self, begin: int, end: int) -> Mask:
-        """shape (row_count,): which rows have one of these entries; if `is_single`."""
-        return _are_between(self._entry_of_row, begin, end)
+    def rows_between(self, begin: int, end: int) -> RowSet:
+        """The rows that have one of these entries, which are many; if `is_single`."""
+        if bits_between is not None:
+            bits = bits_between(self._entry_of_row, begin, end)
+            return RowSet.of_bits(bits, self.row_count, end - begin)
+        return RowSet.of_mask(_are_between(self._entry_of_row, begin, end), end - begin)
 
     def are_between(self, rows: Rows, begin: int, end: int) -> Mask:
         """shape (len(rows),): which of these have one of those entries; if `is_single`."""
@@ -138,8 +142,7 @@ class Stretches:
         entries = self._entries
         if self.at_most > entries.row_count * FEW_SHARE:
             if len(self._begins) == 1 and entries.is_single:
-                mask = entries.rows_between(self._begins[0], self._ends[0])
-                return RowSet.of_mask(mask, self.at_most)
+                return entries.rows_between(self._begins[0], self._ends[0])
             mask = np.zeros(entries.row_count, dtype=np.bool_)
             for begin, end in zip(self._begins, self._ends, strict=True):
                 mask[entries.rows[begin:end]] = True

@@ -15,6 +15,9 @@ cdef extern from "between.h":
     void hr_between(
         const int32_t *numbers, Py_ssize_t count, int32_t begin, uint32_t span, uint8_t *out
     ) noexcept nogil
+    void hr_bits_between(
+        const int32_t *numbers, Py_ssize_t count, int32_t begin, uint32_t span, uint8_t *out
+    ) noexcept nogil
 
 cdef double _BEYOND = 9223372036854775808.0  # 2**63
 
@@ -100,3 +103,20 @@ def are_between(const int32_t[::1] numbers, int32_t begin, int32_t end):
         with nogil:
             hr_between(&numbers[0], count, begin, <uint32_t>(end - begin), &out[0])
     return between
+
+
+def bits_between(const int32_t[::1] numbers, int32_t begin, int32_t end):
+    """What `are_between` says, as bits: an eighth as much to write, and what graphs take.
+
+    Returns:
+        shape ((n + 7) // 8,), uint8, the lowest bit of a byte first.
+    """
+    cdef Py_ssize_t count = numbers.shape[0]
+    if begin < 0 or end < begin:
+        raise ValueError("a stretch has an end before its beginning, or begins before 0")
+    packed = np.empty((count + 7) // 8, dtype=np.uint8)
+    cdef uint8_t[::1] out = packed
+    if count:
+        with nogil:
+            hr_bits_between(&numbers[0], count, begin, <uint32_t>(end - begin), &out[0])
+    return packed

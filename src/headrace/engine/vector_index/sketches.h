@@ -32,14 +32,6 @@ HR_INLINE int hr_bit_count(uint64_t word)
 #define HR_BIT_COUNT(word) hr_bit_count(word)
 #endif
 
-/* Eight bytes of 0 or 1 as bits; their order is the same for all that is packed. */
-HR_INLINE uint8_t hr_packed(const uint8_t *eight)
-{
-    uint64_t word;
-    memcpy(&word, eight, 8);
-    return (uint8_t)(word * 0x0102040810204080u >> 56);
-}
-
 /* The sketches of `count` nodes, with `words` words each, which are 0 before. Of the codes
    less the middle (which is `middle` less a half): their squares' sum, and that twice,
    divided by the sum of their absolute values. */

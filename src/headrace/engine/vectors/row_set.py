@@ -1,7 +1,7 @@
 """Which rows, whether they are few or many?
 
-Few rows are a sorted list, many are one mask; either is made from the other when it is
-asked for. The count is exact.
+Few rows are a sorted list, many are one mask, of bytes or of bits; each is made from another
+when it is asked for. The count is exact.
 """
 
 from __future__ import annotations
@@ -51,6 +51,19 @@ class RowSet:
         return cls(len(mask), count, mask=mask)
 
     @classmethod
+    def of_bits(cls, packed: NDArray[np.uint8], row_count: int, count: int) -> RowSet:
+        """The set of the rows whose bits are set, the lowest of a byte first.
+
+        Args:
+            packed: shape ((row_count + 7) // 8,), not changed later.
+            row_count: rows are below this; bits behind them are 0.
+            count: how many bits are set.
+        """
+        rows = cls(row_count, count)
+        rows._packed = packed
+        return rows
+
+    @classmethod
     def none(cls, row_count: int) -> RowSet:
         """The empty set."""
         return cls(row_count, 0, rows=np.empty(0, dtype=np.int64))
@@ -85,17 +98,21 @@ class RowSet:
     def rows(self) -> Rows:
         """The rows, shape (count,), int64, ascending; not to be changed."""
         if self._rows is None:
-            assert self._mask is not None
-            self._rows = np.flatnonzero(self._mask)
+            self._rows = np.flatnonzero(self.mask)
         return self._rows
 
     @property
     def mask(self) -> Mask:
         """shape (row_count,): which rows are in the set; not to be changed."""
         if self._mask is None:
-            mask = np.zeros(self.row_count, dtype=np.bool_)
-            mask[self._rows] = True
-            self._mask = mask
+            if self._rows is None:
+                assert self._packed is not None
+                unpacked = np.unpackbits(self._packed, count=self.row_count, bitorder="little")
+                self._mask = unpacked.view(np.bool_)
+            else:
+                mask = np.zeros(self.row_count, dtype=np.bool_)
+                mask[self._rows] = True
+                self._mask = mask
         return self._mask
 
     @property
@@ -117,10 +134,9 @@ class RowSet:
 
     def contains(self, rows: Rows) -> Mask:
         """Which of the given rows are in the set, shape (len(rows),)."""
-        if self._mask is not None or len(rows) > self.row_count * FEW_SHARE:
+        if self._rows is None or self._mask is not None or len(rows) > self.row_count * FEW_SHARE:
             inside: Mask = self.mask[rows]
             return inside
-        assert self._rows is not None
         if not self.count:
             return np.zeros(len(rows), dtype=np.bool_)
         places = np.searchsorted(self._rows, rows)
