@@ -23,7 +23,7 @@ import json, threading, time
 from pathlib import Path
 import numpy as np
 import headrace
-from headrace.engine.collection.maintenance import give_free_memory_back
+from headrace.engine.background import give_free_memory_back
 
 directory, count = Path(sys.argv[1]), int(sys.argv[2])
 DIM = 16

@@ -1,11 +1,12 @@
-"""How does building graphs leave the processors to requests?
+"""How does background work leave the processors to requests, and memory to other programs?
 
-Checkpoints and compaction do not: they hold the write lock for moments, in which a writer would
-wait for a thread of low priority.
+Checkpoints and compaction have the priority of requests: they hold the write lock for moments,
+in which a writer would wait for a thread of low priority.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
@@ -28,3 +29,15 @@ def give_way_to_requests() -> None:
             of_process = os.getpriority(os.PRIO_PROCESS, os.getpid())
             niceness = min(of_process + _NICER, _NICENESS_MAX)
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
+
+
+def give_free_memory_back() -> None:
+    """Have the C library's allocator give free pages back to the system.
+
+    By itself it keeps those that lie before something that still lives. Only glibc can be
+    asked; others give back what is free as they go.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

@@ -221,6 +221,13 @@ def test_keeping_up_stops_when_it_is_told_to() -> None:
     assert_right(filled.view)
 
 
+def test_keeping_up_says_of_how_many_rows_it_built_parts() -> None:
+    filled = stored(3000, {"kind": KEYWORD})
+    index = index_of(filled)
+    assert index.keep_up(filled.view) == 3000
+    assert index.keep_up(filled.view) == 0
+
+
 def test_an_index_that_takes_over_has_the_parts_of_the_old_one() -> None:
     old = stored(2000, {"kind": KEYWORD})
     old.keep_up()

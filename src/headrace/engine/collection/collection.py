@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from headrace.engine.background import give_free_memory_back
 from headrace.engine.collection.apply import apply_operation
 from headrace.engine.collection.identity import (
     WAL_DIRECTORY,
@@ -24,7 +25,7 @@ from headrace.engine.collection.identity import (
     generation_min,
     known_logs,
 )
-from headrace.engine.collection.maintenance import Maintenance, give_free_memory_back
+from headrace.engine.collection.maintenance import Maintenance
 from headrace.engine.collection.prepare import prepare_batch
 from headrace.engine.payload_index.index import BuildProgress
 from headrace.engine.payload_index.transient_memory import TransientMemory
@@ -90,6 +91,9 @@ _COMPACTION_PAUSE = 9.0
 
 # Failed background work is tried again after this long, at the next write.
 _RETRY_AFTER_S = 10.0
+
+# Indexing the payloads of so many rows leaves megabytes of free memory with the allocator.
+_MUCH_INDEXED_ROWS = 65_536
 
 # A group is closed beyond this, so that one sync never writes much more than this.
 _GROUP_BYTES_MAX = 32 * 2**20
@@ -452,11 +456,13 @@ class Collection:
         view = self._view
         if self._closed:
             return
-        view.segment.payload_index.keep_up(
+        built_rows = view.segment.payload_index.keep_up(
             view,
             is_stopped=lambda: self._closed,
             is_settled=lambda: not view.segment.payload_index.is_due(self._view),
         )
+        if built_rows >= _MUCH_INDEXED_ROWS:
+            give_free_memory_back()
         self._request_maintenance()
 
     def _request_maintenance(self) -> None:

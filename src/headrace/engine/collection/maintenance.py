@@ -6,10 +6,8 @@ checkpoints when a log has grown, compaction when many rows are dead.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import queue
-import sys
 import threading
 from collections.abc import Callable
 
@@ -58,15 +56,3 @@ class Maintenance:
                 logger.warning("background work failed, it will be tried again: %s", error)
             except Exception:
                 logger.exception("background work failed")
-
-
-def give_free_memory_back() -> None:
-    """Have the C library's allocator give free pages back to the system.
-
-    By itself it keeps those that lie before something that still lives. Only glibc can be
-    asked; others give back what is free as they go.
-    """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)

@@ -2,20 +2,47 @@
 
 Chunks of the payload table are stored in groups. A group's file holds where each payload
 begins and then all of them; a mapped group gives payloads out of the file when they are
-asked for, so opening a collection copies none.
+asked for, so opening a collection copies none. Most are asked for rarely: whoever has read
+all of them, to verify or to index them, gives their memory back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk, PayloadChunk
 from headrace.engine.payload.store import PayloadTable
+from headrace.engine.storage.mapped_memory import drop_pages
+from headrace.model.vectors import Rows
 
 GROUP_CHUNKS = 64
 GROUP_ROWS = GROUP_CHUNKS * CHUNK_ROWS
+
+
+class MappedChunk(PackedChunk):
+    """Payloads in a mapped file.
+
+    Args:
+        bounds, payloads: see `PackedChunk`.
+        content: of the file.
+    """
+
+    __slots__ = ("_content",)
+
+    def __init__(self, bounds: Rows, payloads: memoryview, content: memoryview) -> None:
+        super().__init__(bounds, payloads)
+        self._content = content
+
+    def is_of_group(self, other: PayloadChunk | None) -> bool:
+        """Whether another chunk is in the same file."""
+        return isinstance(other, MappedChunk) and other._content is self._content
+
+    def drop_group_pages(self) -> None:
+        """Give the memory of the whole file back; what is asked for next is read again."""
+        drop_pages(self._content, 0, len(self._content))
 
 
 class GroupState(NamedTuple):
@@ -60,9 +87,22 @@ def mapped_chunks(content: memoryview, row_count: int) -> list[PayloadChunk]:
         content: the file's content, verified.
         row_count: how many payloads it holds.
     """
+    # Copied: what was verified must hold as long as memory is read by it.
     bounds = np.frombuffer(content, dtype="<u8", count=row_count + 1).astype(np.int64)
     payloads = content[8 * (row_count + 1) :]
     return [
-        PackedChunk(bounds[begin : min(begin + CHUNK_ROWS, row_count) + 1], payloads)
+        MappedChunk(bounds[begin : min(begin + CHUNK_ROWS, row_count) + 1], payloads, content)
         for begin in range(0, row_count, CHUNK_ROWS)
     ]
+
+
+def drop_mapped_pages(chunks: Sequence[PayloadChunk]) -> None:
+    """Give the memory back that mapped payloads took by having been read.
+
+    Args:
+        chunks: consecutive ones of a table. The whole group of each is dropped, since the
+            system takes pages around those that are read.
+    """
+    for before, chunk in zip([None, *chunks], chunks, strict=False):
+        if isinstance(chunk, MappedChunk) and not chunk.is_of_group(before):
+            chunk.drop_group_pages()

@@ -165,23 +165,28 @@ class PayloadIndex:
         view: IndexedView,
         is_stopped: Callable[[], bool] = lambda: False,
         is_settled: Callable[[], bool] = lambda: True,
-    ) -> None:
+    ) -> int:
         """Take in a view, build what its payload indexes demand, merge; for the background.
 
         Args:
             view: the newest.
             is_stopped: asked now and then; if so, it returns before it is done.
             is_settled: whether few writes came meanwhile; then all runs become one.
+
+        Returns:
+            Of how many rows parts were built, not counting small runs that were merged at once.
         """
+        built_rows = 0
         demanded = self._demanded(view.schema)
         kept = demanded | self._recently_used()
         if not kept:
             self._start_anew(view)
-            return
+            return built_rows
         self._not_buildable = demanded
         try:
             for covered in self._advance(view).runs:
                 if any(key not in covered.run.parts for key in demanded):
+                    built_rows += covered.row_count
                     self._build(covered.run, demanded, is_stopped)
             while not is_stopped() and self._merge(IndexState.due_for_merge, kept):
                 pass
@@ -189,9 +194,10 @@ class PayloadIndex:
                 self._merge(IndexState.all_if_several, kept)
         except _Stopped:
             self._not_buildable = None
-            return
+            return built_rows
         self._not_buildable = None
         self.forget(set(self._parts_bytes()) - kept)
+        return built_rows
 
     def take_over(self, old: PayloadIndex, view: IndexedView) -> None:
         """Build the parts that another segment's index has, for one that takes its place."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from headrace.engine.payload.chunk import CHUNK_ROWS
+from headrace.engine.payload.groups import GROUP_CHUNKS, GROUP_ROWS, drop_mapped_pages
 from headrace.engine.payload.store import PayloadTable, payloads_at
 from headrace.engine.payload_index.build import Part, build_parts
 from headrace.engine.payload_index.documents import CHUNK_DOCUMENTS
@@ -160,16 +161,29 @@ class Run:
             event.set()
 
     def _chunks(self) -> Iterator[Sequence[PayloadJson]]:
+        """The payloads in row order; those in files take no memory once all were read."""
+        first = chunk = self._first_row // GROUP_ROWS * GROUP_CHUNKS
+        for last_row, payloads in self._pieces():
+            yield payloads
+            chunk = last_row // CHUNK_ROWS
+            group = chunk // GROUP_CHUNKS * GROUP_CHUNKS
+            if group > first:
+                drop_mapped_pages(self._table[first:group])
+                first = group
+        drop_mapped_pages(self._table[first : chunk + 1])
+
+    def _pieces(self) -> Iterator[tuple[int, Sequence[PayloadJson]]]:
+        """The last row of each piece of the rows, and their payloads."""
         if self._rows is not None:
             for begin in range(0, self.row_count, CHUNK_DOCUMENTS):
                 rows = self._rows[begin : begin + CHUNK_DOCUMENTS].tolist()
-                yield payloads_at(self._table, rows)
+                yield rows[-1], payloads_at(self._table, rows)
             return
         row, end = self._first_row, self._first_row + self.row_count
         while row < end:
             within = row % CHUNK_ROWS
             taken = min(CHUNK_ROWS - within, end - row)
-            yield self._table[row // CHUNK_ROWS][within : within + taken]
+            yield row + taken - 1, self._table[row // CHUNK_ROWS][within : within + taken]
             row += taken
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from headrace.engine.payload.groups import (
     GROUP_ROWS,
     GroupState,
+    drop_mapped_pages,
     encode_group,
     group_states,
     mapped_chunks,
@@ -174,10 +175,12 @@ class Checkpoints:
         if manifest.config is not None:
             segment.adopt_config(manifest.config)
         cold = {ref.name for _, refs in _cold_files(segment, manifest) for ref in refs}
+        # Payloads are read here and there alone: having been verified shall take no memory.
+        dropped = cold | {group.file.name for group in manifest.payloads}
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             refs = {ref.name: ref for ref in manifest.array_files()}
             mapped = pool.map(
-                lambda ref: map_data_file(self._directory, ref, ref.name in cold), refs.values()
+                lambda ref: map_data_file(self._directory, ref, ref.name in dropped), refs.values()
             )
             contents = dict(zip(refs, mapped, strict=True))
         self._cold = {name: contents[name] for name in cold}
@@ -203,6 +206,7 @@ class Checkpoints:
                 {name: _length(stretches) for name, stretches in manifest.arrays.items()},
             )
         )
+        drop_mapped_pages(table)
         for name, graph_refs in manifest.graphs.items():
             self._load_graphs(segment.indexed_stores()[name], graph_refs, manifest.row_count)
         self._manifest = manifest

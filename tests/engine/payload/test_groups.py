@@ -1,0 +1,106 @@
+"""Payloads come out of mapped files, and take no memory once all of them were read."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from headrace.engine.engine import Engine
+from headrace.engine.payload.groups import (
+    GROUP_ROWS,
+    GroupState,
+    drop_mapped_pages,
+    encode_group,
+    mapped_chunks,
+)
+from headrace.engine.payload.store import PayloadStore, PayloadTable, payloads_at
+from headrace.engine.storage.data_file import map_data_file, write_data_file
+from headrace.model.collection_config import (
+    CollectionConfig,
+    PayloadFieldSchema,
+    PayloadFieldType,
+)
+from headrace.model.filters import FieldCondition, Filter, MatchValue
+from headrace.model.operations import CreatePayloadIndex, WriteBatch
+from headrace.model.points import PointStruct
+from headrace.model.upserts import build_upsert
+
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
+
+# Before and behind the content of a file, where pages are not of the content alone.
+BESIDE_BYTES = 2 * mmap.PAGESIZE
+
+ROWS = 5000
+PAYLOADS = [b'{"n":%d,"text":"%s"}' % (n % 10, b"x" * (n % 300)) for n in range(ROWS)]
+
+
+def mapped(directory: Path, name: str) -> PayloadTable:
+    store = PayloadStore()
+    store.append(PAYLOADS)
+    table = store.snapshot()
+    group = GroupState(table, [len(chunk) for chunk in table])
+    ref = write_data_file(directory, name, encode_group(group))
+    return mapped_chunks(map_data_file(directory, ref), ROWS)
+
+
+def resident_bytes(file_name_end: str) -> int:
+    """How much of the mapped files of such a name is in this process's memory."""
+    found, is_such = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        words = line.split()
+        if "-" in words[0] and not words[0].endswith(":"):
+            is_such = words[-1].endswith(file_name_end)
+        elif words[0] == "Rss:" and is_such:
+            found += 1024 * int(words[1])
+    return found
+
+
+def test_mapped_payloads_come_out_as_they_went_in_also_once_dropped(tmp_path: Path) -> None:
+    table = mapped(tmp_path, "a") + mapped(tmp_path, "b")
+    for _ in range(2):
+        assert payloads_at(table, range(ROWS)) == PAYLOADS
+        assert [payload for chunk in table for payload in chunk] == 2 * PAYLOADS
+        drop_mapped_pages(table)
+
+
+@ON_LINUX
+def test_dropping_some_chunks_gives_back_the_files_that_they_are_in(tmp_path: Path) -> None:
+    first, second = mapped(tmp_path, "first.here"), mapped(tmp_path, "second.here")
+    assert resident_bytes("first.here") >= sum(map(len, PAYLOADS))
+    drop_mapped_pages([[b"{}"], *first[2:3]])
+    assert resident_bytes("first.here") <= BESIDE_BYTES
+    assert resident_bytes("second.here") >= sum(map(len, PAYLOADS))
+    drop_mapped_pages(first + second)
+    assert resident_bytes(".here") <= 2 * BESIDE_BYTES
+
+
+def test_nothing_is_dropped_of_payloads_in_memory() -> None:
+    store = PayloadStore()
+    store.append(PAYLOADS)
+    drop_mapped_pages(store.snapshot())
+    assert store.get_many(range(ROWS)) == PAYLOADS
+
+
+@ON_LINUX
+def test_opening_and_indexing_leave_no_payloads_in_memory(tmp_path: Path) -> None:
+    # More than one group, the last one with a chunk that may grow.
+    count = GROUP_ROWS + 3000
+    config = CollectionConfig({})
+    with closing(Engine.open(tmp_path)) as engine:
+        engine.create_collection("c", config)
+        collection = engine.collection("c")
+        points = [PointStruct(n, {}, PAYLOADS[n % ROWS]) for n in range(count)]
+        collection.write(WriteBatch([build_upsert(points, config)]))
+        collection.checkpoint()
+    with closing(Engine.open(tmp_path)) as engine:
+        collection = engine.collection("c")
+        assert resident_bytes("-payloads.data") <= 2 * BESIDE_BYTES
+        index = CreatePayloadIndex("n", PayloadFieldSchema(PayloadFieldType.INTEGER))
+        collection.write(WriteBatch([index]))
+        threes = Filter(must=(FieldCondition("n", match=MatchValue(3)),))
+        assert collection.count(threes) == len(range(3, count, 10))
+        assert resident_bytes("-payloads.data") <= 2 * BESIDE_BYTES
