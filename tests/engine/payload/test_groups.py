@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from headrace.engine.engine import Engine
+from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk
 from headrace.engine.payload.groups import (
     GROUP_ROWS,
     GroupState,
     drop_mapped_pages,
     encode_group,
     mapped_chunks,
+    move_into_file,
 )
 from headrace.engine.payload.store import PayloadStore, PayloadTable, payloads_at
 from headrace.engine.storage.data_file import map_data_file, write_data_file
@@ -25,7 +27,12 @@ from headrace.model.collection_config import (
     PayloadFieldType,
 )
 from headrace.model.filters import FieldCondition, Filter, MatchValue
-from headrace.model.operations import CreatePayloadIndex, WriteBatch
+from headrace.model.operations import (
+    CreatePayloadIndex,
+    PointSelector,
+    SetPayload,
+    WriteBatch,
+)
 from headrace.model.points import PointStruct
 from headrace.model.upserts import build_upsert
 
@@ -44,17 +51,26 @@ def mapped(directory: Path, name: str) -> PayloadTable:
     table = store.snapshot()
     group = GroupState(table, [len(chunk) for chunk in table])
     ref = write_data_file(directory, name, encode_group(group))
-    return mapped_chunks(map_data_file(directory, ref), ROWS)
+    return list(mapped_chunks(map_data_file(directory, ref), ROWS))
 
 
 def resident_bytes(file_name_end: str) -> int:
     """How much of the mapped files of such a name is in this process's memory."""
+    return _bytes_of("Rss:", file_name_end)
+
+
+def mapped_bytes(file_name_end: str) -> int:
+    """How much of the files of such a name this process has mapped."""
+    return _bytes_of("Size:", file_name_end)
+
+
+def _bytes_of(what: str, file_name_end: str) -> int:
     found, is_such = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         words = line.split()
         if "-" in words[0] and not words[0].endswith(":"):
-            is_such = words[-1].endswith(file_name_end)
-        elif words[0] == "Rss:" and is_such:
+            is_such = line.endswith(file_name_end)
+        elif words[0] == what and is_such:
             found += 1024 * int(words[1])
     return found
 
@@ -78,6 +94,28 @@ def test_dropping_some_chunks_gives_back_the_files_that_they_are_in(tmp_path: Pa
     assert resident_bytes(".here") <= 2 * BESIDE_BYTES
 
 
+def test_payloads_move_into_their_file_for_all_who_hold_them(tmp_path: Path) -> None:
+    store = PayloadStore()
+    store.append(PAYLOADS)
+    before = store.snapshot()
+    for name in ("first", "second"):
+        # A chunk with a changed payload is a list, and the last one, which grows, is as well. In
+        # the second file the payloads behind the changed one lie at other places.
+        store.replace([2000], [b'{"name":"%s"}' % name.encode()])
+        table = store.snapshot()
+        group = GroupState(table, [len(chunk) for chunk in table])
+        ref = write_data_file(tmp_path, name, encode_group(group))
+        content = map_data_file(tmp_path, ref)
+        move_into_file(group, content)
+        packed = [chunk for chunk in table if isinstance(chunk, PackedChunk)]
+        assert len(packed) == ROWS // CHUNK_ROWS - 1
+        assert all(chunk.file is content for chunk in packed)
+        assert payloads_at(before, range(ROWS)) == PAYLOADS
+        changed = PAYLOADS.copy()
+        changed[2000] = b'{"name":"%s"}' % name.encode()
+        assert payloads_at(table, range(ROWS)) == changed
+
+
 def test_nothing_is_dropped_of_payloads_in_memory() -> None:
     store = PayloadStore()
     store.append(PAYLOADS)
@@ -96,6 +134,9 @@ def test_opening_and_indexing_leave_no_payloads_in_memory(tmp_path: Path) -> Non
         points = [PointStruct(n, {}, PAYLOADS[n % ROWS]) for n in range(count)]
         collection.write(WriteBatch([build_upsert(points, config)]))
         collection.checkpoint()
+        # Of the rows that were full chunks.
+        assert mapped_bytes("-payloads.data") >= sum(map(len, PAYLOADS)) * (count // ROWS)
+        assert resident_bytes("-payloads.data") <= 2 * BESIDE_BYTES
     with closing(Engine.open(tmp_path)) as engine:
         collection = engine.collection("c")
         assert resident_bytes("-payloads.data") <= 2 * BESIDE_BYTES
@@ -104,3 +145,24 @@ def test_opening_and_indexing_leave_no_payloads_in_memory(tmp_path: Path) -> Non
         threes = Filter(must=(FieldCondition("n", match=MatchValue(3)),))
         assert collection.count(threes) == len(range(3, count, 10))
         assert resident_bytes("-payloads.data") <= 2 * BESIDE_BYTES
+
+
+@ON_LINUX
+def test_a_file_that_a_checkpoint_replaced_is_let_go_of(tmp_path: Path) -> None:
+    config = CollectionConfig({})
+    with closing(Engine.open(tmp_path)) as engine:
+        engine.create_collection("c", config)
+        points = [PointStruct(n, {}, payload) for n, payload in enumerate(PAYLOADS)]
+        engine.collection("c").write(WriteBatch([build_upsert(points, config)]))
+        engine.collection("c").checkpoint()
+    with closing(Engine.open(tmp_path)) as engine:
+        collection = engine.collection("c")
+        for name in ("first", "second"):
+            patch = SetPayload(PointSelector(ids=(3,)), b'{"name":"%s"}' % name.encode())
+            collection.write(WriteBatch([patch]))
+            collection.checkpoint()
+            # A removed file keeps its room on the disk while it is mapped.
+            assert mapped_bytes("-payloads.data") > 0
+            assert mapped_bytes("-payloads.data (deleted)") == 0
+            assert collection.view.payload(4) == PAYLOADS[4]
+            assert name.encode() in collection.view.payload(3)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -54,3 +56,42 @@ def test_bounds_may_begin_within_the_payloads(kind: type[PackedChunk]) -> None:
 def test_bounds_outside_of_the_payloads_are_refused(bounds: list[int]) -> None:
     with pytest.raises(ValueError, match="bounds"):
         PackedChunk(np.array(bounds, dtype=np.int64), memoryview(b"0123456789"))
+
+
+def test_payloads_that_moved_are_the_same_for_all_who_hold_them(kind: type[PackedChunk]) -> None:
+    made = packed(PAYLOADS)
+    other = b"elsewhere" + b"".join(PAYLOADS)
+    bounds = np.cumsum([9, *map(len, PAYLOADS)])
+    file = memoryview(other)
+    made.move_to(kind(bounds, memoryview(other), file))
+    assert made.file is file
+    assert list(made) == PAYLOADS
+    assert made[1:3] == PAYLOADS[1:3]
+    assert made.bytes_max() == max(map(len, PAYLOADS))
+
+
+def test_readers_of_payloads_that_move_all_the_time_see_them(kind: type[PackedChunk]) -> None:
+    made = packed(PAYLOADS)
+    places = []
+    for begin in range(50):
+        bounds = np.cumsum([begin, *map(len, PAYLOADS)])
+        places.append(kind(bounds, memoryview(b"x" * begin + b"".join(PAYLOADS))))
+    done = threading.Event()
+
+    def move() -> None:
+        while not done.is_set():
+            for copy in places:
+                made.move_to(copy)
+
+    thread = threading.Thread(target=move)
+    thread.start()
+    try:
+        assert all(made[:] == PAYLOADS for _ in range(2000))
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_payloads_do_not_move_to_others(kind: type[PackedChunk]) -> None:
+    with pytest.raises((ValueError, AssertionError)):
+        packed(PAYLOADS).move_to(packed(PAYLOADS[1:]))

@@ -425,6 +425,7 @@ class Collection:
 
     def _move_into_files(self, view: View) -> None:
         """From here on, read from the checkpoint's files what is not to be in memory."""
+        self._checkpoints.move_payloads()
         self._checkpoints.place_graphs(view)
         files = self._checkpoints.map_cold(view)
         with self._write_lock:

@@ -16,33 +16,9 @@ import numpy as np
 from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk, PayloadChunk
 from headrace.engine.payload.store import PayloadTable
 from headrace.engine.storage.mapped_memory import drop_pages
-from headrace.model.vectors import Rows
 
 GROUP_CHUNKS = 64
 GROUP_ROWS = GROUP_CHUNKS * CHUNK_ROWS
-
-
-class MappedChunk(PackedChunk):
-    """Payloads in a mapped file.
-
-    Args:
-        bounds, payloads: see `PackedChunk`.
-        content: of the file.
-    """
-
-    __slots__ = ("_content",)
-
-    def __init__(self, bounds: Rows, payloads: memoryview, content: memoryview) -> None:
-        super().__init__(bounds, payloads)
-        self._content = content
-
-    def is_of_group(self, other: PayloadChunk | None) -> bool:
-        """Whether another chunk is in the same file."""
-        return isinstance(other, MappedChunk) and other._content is self._content
-
-    def drop_group_pages(self) -> None:
-        """Give the memory of the whole file back; what is asked for next is read again."""
-        drop_pages(self._content, 0, len(self._content))
 
 
 class GroupState(NamedTuple):
@@ -80,7 +56,7 @@ def encode_group(group: GroupState) -> list[bytes]:
     return [bounds.tobytes(), b"".join(payloads)]
 
 
-def mapped_chunks(content: memoryview, row_count: int) -> list[PayloadChunk]:
+def mapped_chunks(content: memoryview, row_count: int) -> list[PackedChunk]:
     """The chunks of a group's file.
 
     Args:
@@ -91,18 +67,34 @@ def mapped_chunks(content: memoryview, row_count: int) -> list[PayloadChunk]:
     bounds = np.frombuffer(content, dtype="<u8", count=row_count + 1).astype(np.int64)
     payloads = content[8 * (row_count + 1) :]
     return [
-        MappedChunk(bounds[begin : min(begin + CHUNK_ROWS, row_count) + 1], payloads, content)
+        PackedChunk(bounds[begin : min(begin + CHUNK_ROWS, row_count) + 1], payloads, content)
         for begin in range(0, row_count, CHUNK_ROWS)
     ]
+
+
+def move_into_file(group: GroupState, content: memoryview) -> None:
+    """Have the packed payloads of a group lie in its file, for all who hold its chunks.
+
+    Args:
+        group: as it was written.
+        content: of the file, verified.
+    """
+    for chunk, copy in zip(group.chunks, mapped_chunks(content, sum(group.lengths)), strict=True):
+        if isinstance(chunk, PackedChunk) and len(chunk) == len(copy):
+            chunk.move_to(copy)
+    drop_pages(content, 0, len(content))
 
 
 def drop_mapped_pages(chunks: Sequence[PayloadChunk]) -> None:
     """Give the memory back that mapped payloads took by having been read.
 
     Args:
-        chunks: consecutive ones of a table. The whole group of each is dropped, since the
+        chunks: consecutive ones of a table. All pages of their files are dropped, since the
             system takes pages around those that are read.
     """
-    for before, chunk in zip([None, *chunks], chunks, strict=False):
-        if isinstance(chunk, MappedChunk) and not chunk.is_of_group(before):
-            chunk.drop_group_pages()
+    dropped = None
+    for chunk in chunks:
+        file = chunk.file if isinstance(chunk, PackedChunk) else None
+        if file is not None and file is not dropped:
+            drop_pages(file, 0, len(file))
+            dropped = file

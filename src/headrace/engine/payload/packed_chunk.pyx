@@ -15,8 +15,9 @@ cdef class PackedChunk:
     cdef const int64_t[::1] bounds
     cdef const uint8_t[::1] payloads
     cdef Py_ssize_t count
+    cdef readonly object file
 
-    def __init__(self, const int64_t[::1] bounds, const uint8_t[::1] payloads):
+    def __init__(self, const int64_t[::1] bounds, const uint8_t[::1] payloads, file=None):
         cdef Py_ssize_t i
         self.count = bounds.shape[0] - 1
         if self.count < 0 or bounds[0] < 0 or bounds[self.count] > payloads.shape[0]:
@@ -24,7 +25,17 @@ cdef class PackedChunk:
         for i in range(self.count):
             if bounds[i + 1] < bounds[i]:
                 raise ValueError("the bounds do not ascend")
-        self.bounds, self.payloads = bounds, payloads
+        self.bounds, self.payloads, self.file = bounds, payloads, file
+
+    def move_to(self, PackedChunk copy not None):
+        if copy.count != self.count:
+            raise ValueError("the copy has another number of payloads")
+        # What is let go of may run code when it is freed, and another thread then: both must
+        # be new by then.
+        cdef const int64_t[::1] bounds = self.bounds
+        cdef const uint8_t[::1] payloads = self.payloads
+        file = self.file
+        self.bounds, self.payloads, self.file = copy.bounds, copy.payloads, copy.file
 
     def __len__(self):
         return self.count

@@ -27,6 +27,7 @@ from headrace.engine.payload.groups import (
     encode_group,
     group_states,
     mapped_chunks,
+    move_into_file,
 )
 from headrace.engine.payload.store import PayloadTable
 from headrace.engine.segment.segment import Segment, StoredState, Versions, View
@@ -142,6 +143,8 @@ class Checkpoints:
         self._stores: Mapping[str, VectorStore] = {}
         # The maps of files that are read where they lie, by name.
         self._cold: dict[str, memoryview] = {}
+        # The payload groups of the newest checkpoint that are read where they lie, by file.
+        self._payload_files: set[str] = set()
         # The graphs that the newest checkpoint holds, by identity: they never change.
         self._graph_files: dict[SealedRange, DataFileRef] = {}
 
@@ -213,6 +216,7 @@ class Checkpoints:
         self._generation = manifest.generation
         self._stores = segment.stores
         self._groups = group_states(table, manifest.row_count)
+        self._payload_files = {group.file.name for group in manifest.payloads}
 
     def lacks_graphs(self, view: View) -> bool:
         """Whether there are graphs that the newest checkpoint does not hold."""
@@ -339,6 +343,23 @@ class Checkpoints:
             for name, ref in named.items()
         }
         return [(matrix, [self._cold[ref.name] for ref in refs]) for matrix, refs in files]
+
+    def move_payloads(self) -> None:
+        """Have payloads lie in the files of the newest checkpoint alone.
+
+        Every block of a file is verified once. Those who hold the payloads notice nothing,
+        and no longer hold the files of older checkpoints.
+
+        Raises:
+            CorruptFile, StorageFailed: one cannot be read.
+        """
+        assert self._manifest is not None
+        stored = self._manifest.payloads
+        for group, in_file in zip(self._groups, stored, strict=True):
+            if in_file.file.name not in self._payload_files:
+                content = map_data_file(self._directory, in_file.file, is_cold=True)
+                move_into_file(group, content)
+        self._payload_files = {in_file.file.name for in_file in stored}
 
     def place_graphs(self, view: View) -> None:
         """Have the graphs of the newest checkpoint in memory or in their files, as wanted.
