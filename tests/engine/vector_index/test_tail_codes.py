@@ -203,6 +203,26 @@ def test_vectors_outside_of_the_box_and_without_a_length_are_always_candidates()
     assert BEGIN + 100 not in found[0]
 
 
+def test_many_vectors_without_a_length_leave_the_others_their_places() -> None:
+    # Nothing is as near to a query as 0 is.
+    values = drawn(6000, 2, dim=100)
+    values /= np.linalg.norm(values, axis=1)[:, None]
+    values[::60] = 0
+    box = ByteCodes.fit(values)
+    vectors, codes = stored(values), TailCodes(box, BEGIN, length_squared_min=1e-7)
+    allowed = np.ones(6000, dtype=np.bool_)
+    allowed[1::60] = allowed[120::240] = False
+    shares = []
+    for query in drawn(20, 9, dim=100):
+        found = named(codes, query / np.linalg.norm(query), 10, allowed, vectors)
+        assert found is not None
+        assert set(np.flatnonzero(allowed[::60]) * 60 + BEGIN) <= set(found[0].tolist())
+        assert allowed[found[0] - BEGIN].all()
+        scores = np.where(allowed, values @ query, -np.inf)
+        shares.append(np.isin(np.argsort(-scores)[:10] + BEGIN, found[0]).mean())
+    assert np.mean(shares) >= 0.99
+
+
 def test_codes_give_up_where_they_cannot_tell() -> None:
     values = drawn(2000, 2)
     box = ByteCodes.fit(values)

@@ -129,21 +129,27 @@ class TailCodes:
         if coded is None:
             return None
         end = min(coded.end, row_begin + len(allowed))
+        loose = coded.loose[slice(*coded.loose.searchsorted((row_begin, end)))]
+        compared = allowed[: end - row_begin]
+        if len(loose):
+            # They are candidates in any case, and leave the places by codes to others.
+            compared = compared.copy()
+            compared[loose - row_begin] = False
+            loose = loose[allowed[loose - row_begin]]
         places = self._scan.nearest_of(
             query,
             wanted,
             coded.chunks,
             row_begin - coded.begin,
-            allowed[: end - row_begin].view(np.uint8),
+            compared.view(np.uint8),
             coded.sketches,
             candidates_by_codes(k),
         )
         if places is None:
             return None
         found = places + coded.begin
-        loose = coded.loose[slice(*coded.loose.searchsorted((row_begin, end)))]
         if len(loose):
-            return np.union1d(found, loose[allowed[loose - row_begin]]), end
+            return np.union1d(found, loose), end
         found.sort()
         return found, end
 
