@@ -329,6 +329,8 @@ def test_a_young_build_that_a_burst_has_outgrown_begins_anew_with_all_rows(
     assert writer.store.build_next(goes_on_beside_a_burst)
     covered = [sealed.row_end for sealed in writer.store.ranges]
     assert covered == ([] if is_outgrown else [planned_rows])
+    # Whoever waits for it waits for the next step too.
+    assert writer.store.pending_work() is not None
     assert writer.store.build_next(lambda: False)
     assert [sealed.row_end for sealed in writer.store.ranges] == [len(writer.live)]
     assert not writer.store.build_next(lambda: False)

@@ -350,8 +350,11 @@ class IndexedVectors(DenseVectors):
             try:
                 made = self._build(plan, ranges, live, settings, is_given_up)
             except Abandoned:
-                self._progress = None
-                return not is_closing()
+                if is_closing():
+                    self._progress = None
+                    return False
+                self._progress = GraphProgress(0, 0, plan.reason)
+                return True
             self._build_error = None
             self._put_in_place(made, plan, len(ranges))
             kind = "merge" if plan.end > plan.first else "indexing"
