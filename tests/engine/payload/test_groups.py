@@ -18,6 +18,7 @@ from headrace.engine.payload.groups import (
     encode_group,
     mapped_chunks,
     move_into_file,
+    move_out_of_file,
 )
 from headrace.engine.payload.store import PayloadStore, PayloadTable, payloads_at
 from headrace.engine.storage.data_file import map_data_file, write_data_file
@@ -116,6 +117,23 @@ def test_payloads_move_into_their_file_for_all_who_hold_them(tmp_path: Path) -> 
         assert payloads_at(table, range(ROWS)) == changed
 
 
+@pytest.mark.parametrize(("left", "stays"), [(1, False), (2, False), (3, True)])
+def test_a_few_payloads_left_in_a_replaced_file_are_copied(
+    tmp_path: Path, left: int, stays: bool
+) -> None:
+    table = mapped(tmp_path, "first")
+    group = GroupState(table, [len(chunk) for chunk in table])
+    old = [chunk for chunk in table if isinstance(chunk, PackedChunk)]
+    content = old[0].file
+    assert content is not None
+    for chunk, copy in zip(old[left:], mapped(tmp_path, "second")[left:], strict=True):
+        assert isinstance(copy, PackedChunk)
+        chunk.move_to(copy)
+    move_out_of_file(group, content)
+    assert any(chunk.file is content for chunk in old) is stays
+    assert payloads_at(table, range(ROWS)) == PAYLOADS
+
+
 def test_nothing_is_dropped_of_payloads_in_memory() -> None:
     store = PayloadStore()
     store.append(PAYLOADS)
@@ -142,6 +160,8 @@ def test_opening_and_indexing_leave_no_payloads_in_memory(tmp_path: Path) -> Non
         assert resident_bytes("-payloads.data") <= 2 * BESIDE_BYTES
         index = CreatePayloadIndex("n", PayloadFieldSchema(PayloadFieldType.INTEGER))
         collection.write(WriteBatch([index]))
+        # All parts, which the background may be building still when a count has those it needs.
+        collection.keep_payload_index_up()
         threes = Filter(must=(FieldCondition("n", match=MatchValue(3)),))
         assert collection.count(threes) == len(range(3, count, 10))
         assert resident_bytes("-payloads.data") <= 2 * BESIDE_BYTES
@@ -166,3 +186,23 @@ def test_a_file_that_a_checkpoint_replaced_is_let_go_of(tmp_path: Path) -> None:
             assert mapped_bytes("-payloads.data (deleted)") == 0
             assert collection.view.payload(4) == PAYLOADS[4]
             assert name.encode() in collection.view.payload(3)
+
+
+@ON_LINUX
+def test_chunks_that_a_payload_index_still_holds_keep_no_replaced_file(tmp_path: Path) -> None:
+    config = CollectionConfig({})
+    with closing(Engine.open(tmp_path)) as engine:
+        engine.create_collection("c", config)
+        collection = engine.collection("c")
+        points = [PointStruct(n, {}, payload) for n, payload in enumerate(PAYLOADS)]
+        collection.write(WriteBatch([build_upsert(points, config)]))
+        index = CreatePayloadIndex("n", PayloadFieldSchema(PayloadFieldType.INTEGER))
+        collection.write(WriteBatch([index]))
+        threes = Filter(must=(FieldCondition("n", match=MatchValue(3)),))
+        assert collection.count(threes) == ROWS // 10
+        for n in range(3, ROWS - CHUNK_ROWS, CHUNK_ROWS):
+            collection.write(WriteBatch([SetPayload(PointSelector(ids=(n,)), b'{"n":10}')]))
+            collection.checkpoint()
+            assert mapped_bytes("-payloads.data (deleted)") == 0
+        tens = Filter(must=(FieldCondition("n", match=MatchValue(10)),))
+        assert collection.count(tens) == len(range(3, ROWS - CHUNK_ROWS, CHUNK_ROWS))

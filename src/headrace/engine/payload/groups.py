@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk, PayloadChunk
+from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk, PayloadChunk, packed
 from headrace.engine.payload.store import PayloadTable
 from headrace.engine.storage.mapped_memory import drop_pages
 
@@ -83,6 +83,23 @@ def move_into_file(group: GroupState, content: memoryview) -> None:
         if isinstance(chunk, PackedChunk) and len(chunk) == len(copy):
             chunk.move_to(copy)
     drop_pages(content, 0, len(content))
+
+
+def move_out_of_file(group: GroupState, content: memoryview) -> None:
+    """Have a few chunks that were left in a replaced file not hold all of it.
+
+    A removed file keeps its room on the disk while it is mapped. What is left in it are chunks
+    of which payloads changed since, held by views and by runs of the payload index. If they
+    are most of the file, it stays: it is then no more than twice what is needed of it.
+
+    Args:
+        group: as it was written to the file.
+        content: of the file.
+    """
+    left = [one for one in group.chunks if isinstance(one, PackedChunk) and one.file is content]
+    if 2 * len(left) <= len(group.chunks):
+        for chunk in left:
+            chunk.move_to(packed(chunk[:]))
 
 
 def drop_mapped_pages(chunks: Sequence[PayloadChunk]) -> None:

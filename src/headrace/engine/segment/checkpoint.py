@@ -28,6 +28,7 @@ from headrace.engine.payload.groups import (
     group_states,
     mapped_chunks,
     move_into_file,
+    move_out_of_file,
 )
 from headrace.engine.payload.store import PayloadTable
 from headrace.engine.segment.segment import Segment, StoredState, Versions, View
@@ -143,8 +144,8 @@ class Checkpoints:
         self._stores: Mapping[str, VectorStore] = {}
         # The maps of files that are read where they lie, by name.
         self._cold: dict[str, memoryview] = {}
-        # The payload groups of the newest checkpoint that are read where they lie, by file.
-        self._payload_files: set[str] = set()
+        # The payload groups that are read where they lie, and the maps of their files, by name.
+        self._mapped_groups: dict[str, tuple[GroupState, memoryview]] = {}
         # The graphs that the newest checkpoint holds, by identity: they never change.
         self._graph_files: dict[SealedRange, DataFileRef] = {}
 
@@ -216,7 +217,10 @@ class Checkpoints:
         self._generation = manifest.generation
         self._stores = segment.stores
         self._groups = group_states(table, manifest.row_count)
-        self._payload_files = {group.file.name for group in manifest.payloads}
+        self._mapped_groups = {
+            in_file.file.name: (group, contents[in_file.file.name])
+            for group, in_file in zip(self._groups, manifest.payloads, strict=True)
+        }
 
     def lacks_graphs(self, view: View) -> bool:
         """Whether there are graphs that the newest checkpoint does not hold."""
@@ -348,7 +352,7 @@ class Checkpoints:
         """Have payloads lie in the files of the newest checkpoint alone.
 
         Every block of a file is verified once. Those who hold the payloads notice nothing,
-        and no longer hold the files of older checkpoints.
+        and no longer hold the files of older checkpoints, but those they need most of.
 
         Raises:
             CorruptFile, StorageFailed: one cannot be read.
@@ -356,10 +360,12 @@ class Checkpoints:
         assert self._manifest is not None
         stored = self._manifest.payloads
         for group, in_file in zip(self._groups, stored, strict=True):
-            if in_file.file.name not in self._payload_files:
+            if in_file.file.name not in self._mapped_groups:
                 content = map_data_file(self._directory, in_file.file, is_cold=True)
                 move_into_file(group, content)
-        self._payload_files = {in_file.file.name for in_file in stored}
+                self._mapped_groups[in_file.file.name] = (group, content)
+        for name in self._mapped_groups.keys() - {in_file.file.name for in_file in stored}:
+            move_out_of_file(*self._mapped_groups.pop(name))
 
     def place_graphs(self, view: View) -> None:
         """Have the graphs of the newest checkpoint in memory or in their files, as wanted.
@@ -392,6 +398,7 @@ class Checkpoints:
     def forget(self) -> None:
         """Write the next checkpoint whole: the rows have been renumbered."""
         self._groups = []
+        self._mapped_groups = {}
         self._graph_files = {}
         if self._manifest is not None:
             self._manifest = msgspec.structs.replace(self._manifest, arrays={}, payloads=[])
