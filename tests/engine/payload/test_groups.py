@@ -21,12 +21,14 @@ from headrace.engine.payload.groups import (
     move_out_of_file,
 )
 from headrace.engine.payload.store import PayloadStore, PayloadTable, payloads_at
-from headrace.engine.storage.data_file import map_data_file, write_data_file
+from headrace.engine.segment import checkpoint
+from headrace.engine.storage.data_file import DataFileRef, map_data_file, write_data_file
 from headrace.model.collection_config import (
     CollectionConfig,
     PayloadFieldSchema,
     PayloadFieldType,
 )
+from headrace.model.errors import CorruptFile
 from headrace.model.filters import FieldCondition, Filter, MatchValue
 from headrace.model.operations import (
     CreatePayloadIndex,
@@ -186,6 +188,30 @@ def test_a_file_that_a_checkpoint_replaced_is_let_go_of(tmp_path: Path) -> None:
             assert mapped_bytes("-payloads.data (deleted)") == 0
             assert collection.view.payload(4) == PAYLOADS[4]
             assert name.encode() in collection.view.payload(3)
+
+
+def test_a_file_that_is_damaged_before_payloads_move_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage_and_map(directory: Path, ref: DataFileRef, is_cold: bool = False) -> memoryview:
+        path = directory / ref.name
+        path.write_bytes(path.read_bytes().replace(b'{"n":4', b'{"n":5', 1))
+        return map_data_file(directory, ref, is_cold)
+
+    config = CollectionConfig({})
+    with closing(Engine.open(tmp_path)) as engine:
+        engine.create_collection("c", config)
+        collection = engine.collection("c")
+        points = [PointStruct(n, {}, payload) for n, payload in enumerate(PAYLOADS)]
+        collection.write(WriteBatch([build_upsert(points, config)]))
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "map_data_file", damage_and_map)
+            with pytest.raises(CorruptFile):
+                collection.checkpoint()
+        assert collection.view.payload(4) == PAYLOADS[4]
+        collection.checkpoint()
+    with closing(Engine.open(tmp_path)) as engine:
+        assert payloads_at(engine.collection("c").view.payloads, range(ROWS)) == PAYLOADS
 
 
 @ON_LINUX

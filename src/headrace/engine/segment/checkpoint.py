@@ -359,9 +359,14 @@ class Checkpoints:
         """
         assert self._manifest is not None
         stored = self._manifest.payloads
-        for group, in_file in zip(self._groups, stored, strict=True):
+        for rank, (group, in_file) in enumerate(zip(self._groups, stored, strict=True)):
             if in_file.file.name not in self._mapped_groups:
-                content = map_data_file(self._directory, in_file.file, is_cold=True)
+                try:
+                    content = map_data_file(self._directory, in_file.file, is_cold=True)
+                except CorruptFile:
+                    # The payloads still lie elsewhere: the next checkpoint writes them anew.
+                    self._groups[rank] = GroupState([], [])
+                    raise
                 move_into_file(group, content)
                 self._mapped_groups[in_file.file.name] = (group, content)
         for name in self._mapped_groups.keys() - {in_file.file.name for in_file in stored}:
