@@ -23,7 +23,7 @@ loses is part of the bound.
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, fabsf, rintf, sqrtf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
-from libc.string cimport memchr, memcpy, memset
+from libc.string cimport memchr, memset
 
 import threading
 
@@ -60,24 +60,12 @@ cdef extern from "sketches.h":
         const uint64_t *planes, const int32_t *nodes, Py_ssize_t count,
         const float *of_query, float *out
     ) noexcept nogil
+    Py_ssize_t hr_take_bits(
+        const uint8_t *bits, Py_ssize_t *next, Py_ssize_t end, int32_t *out, Py_ssize_t most
+    ) noexcept nogil
     Py_ssize_t hr_next_below(
         const float *bounds, Py_ssize_t begin, Py_ssize_t end, float enough
     ) noexcept nogil
-
-cdef extern from *:
-    """
-    #if defined(__GNUC__)
-    #define HR_LOWEST_BIT(word) __builtin_ctzll(word)
-    #else
-    static int HR_LOWEST_BIT(unsigned long long word)
-    {
-        int place = 0;
-        while (!(word & 1)) { word >>= 1; place++; }
-        return place;
-    }
-    #endif
-    """
-    int HR_LOWEST_BIT(uint64_t word) noexcept nogil
 
 cdef enum:
     # How many nodes are listed at a time; with their bounds they stay in a near cache. With
@@ -553,22 +541,12 @@ cdef object nodes_found(Asked *asked, Py_ssize_t k):
 cdef Py_ssize_t take_into(Listed *listed, int32_t *chunk) noexcept nogil:
     """The next nodes, `CHUNK` at most; how many they are."""
     cdef Py_ssize_t size = 0
-    cdef uint64_t word
-    if listed.nodes != NULL:
-        while size < CHUNK and listed.next < listed.end:
-            chunk[size] = <int32_t>listed.nodes[listed.next]
-            listed.next += 1
-            size += 1
-        return size
-    # A word has 64 nodes at most.
-    while size <= CHUNK - 64 and listed.next < listed.end:
-        word = 0
-        memcpy(&word, listed.bits + listed.next, min(8, listed.end - listed.next))
-        while word:
-            chunk[size] = <int32_t>(listed.next * 8 + HR_LOWEST_BIT(word))
-            word &= word - 1
-            size += 1
-        listed.next += 8
+    if listed.nodes == NULL:
+        return hr_take_bits(listed.bits, &listed.next, listed.end, chunk, CHUNK)
+    while size < CHUNK and listed.next < listed.end:
+        chunk[size] = <int32_t>listed.nodes[listed.next]
+        listed.next += 1
+        size += 1
     return size
 
 
@@ -663,14 +641,14 @@ cdef void offer_sketched(
         # Where nothing is known yet, the best by the bounds are compared first.
         asked.seeds.size = 0
         enough = INFINITY
-        for i in range(count):
-            if bounds[i] < enough:
-                insert(
-                    &asked.seeds,
-                    packed(<int32_t>max(bounds[i] + asked.of_query[3], <float>0), i)
-                )
-                if asked.seeds.size == surely:
-                    enough = <float>(asked.seeds.entries[surely - 1] >> 32) - asked.of_query[3]
+        i = hr_next_below(bounds, 0, count, enough)
+        while i < count:
+            insert(
+                &asked.seeds, packed(<int32_t>max(bounds[i] + asked.of_query[3], <float>0), i)
+            )
+            if asked.seeds.size == surely:
+                enough = <float>(asked.seeds.entries[surely - 1] >> 32) - asked.of_query[3]
+            i = hr_next_below(bounds, i + 1, count, enough)
         for i in range(asked.seeds.size):
             batch[0] = asked.nodes[node_of(asked.seeds.entries[i])]
             offer(asked, codes, view.code_dim, batch, 1, base)

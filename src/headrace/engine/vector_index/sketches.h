@@ -21,7 +21,18 @@
 
 #if defined(__GNUC__)
 #define HR_BIT_COUNT(word) __builtin_popcountll(word)
+#define HR_LOWEST_BIT(word) __builtin_ctzll(word)
 #else
+HR_INLINE int hr_lowest_bit(uint64_t word)
+{
+    int place = 0;
+    while (!(word & 1)) {
+        word >>= 1;
+        place++;
+    }
+    return place;
+}
+#define HR_LOWEST_BIT(word) hr_lowest_bit(word)
 HR_INLINE int hr_bit_count(uint64_t word)
 {
     word -= word >> 1 & 0x5555555555555555u;
@@ -122,6 +133,12 @@ static void hr_bounds_by_words(const uint64_t *sketches, size_t words,
 
 #define HR_VECTORS __attribute__((target("avx512vpopcntdq,avx512vl,avx512dq,fma")))
 
+HR_INLINE int hr_has_vectors(void)
+{
+    return __builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
+}
+
 /* As `hr_sketch_sum`, of four words at a time. */
 HR_VECTORS HR_INLINE int32_t hr_sketch_sum_of_fours(const uint64_t *sketch,
                                                     const uint64_t *planes, size_t words)
@@ -200,6 +217,50 @@ HR_VECTORS static void hr_bounds_of_fours(const uint64_t *sketches, size_t words
 }
 #endif
 
+/* The 64 bits from a byte on, or as many as there are. */
+HR_INLINE uint64_t hr_bits_at(const uint8_t *bits, ptrdiff_t at, ptrdiff_t end)
+{
+    uint64_t word = 0;
+    memcpy(&word, bits + at, end - at < 8 ? (size_t)(end - at) : 8);
+    return word;
+}
+
+#if defined(HR_HAS_CLONES)
+HR_VECTORS static ptrdiff_t hr_take_bits_by_sixteen(const uint8_t *bits, ptrdiff_t *next,
+                                                    ptrdiff_t end, int32_t *out, ptrdiff_t most)
+{
+    const __m512i places = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    ptrdiff_t size = 0;
+    for (; size <= most - 64 && *next < end; *next += 8) {
+        uint64_t word = hr_bits_at(bits, *next, end);
+        for (int32_t place = (int32_t)*next * 8; word; word >>= 16, place += 16) {
+            __mmask16 sixteen = (__mmask16)word;
+            __m512i here = _mm512_add_epi32(places, _mm512_set1_epi32(place));
+            _mm512_storeu_si512(out + size, _mm512_maskz_compress_epi32(sixteen, here));
+            size += __builtin_popcount(sixteen);
+        }
+    }
+    return size;
+}
+#endif
+
+/* The places of the bits of a mask from byte `*next` on, which is moved behind them; `most` or
+   less, and how many they are. `most` is 64 at least; what lies behind the places is written
+   to. */
+static ptrdiff_t hr_take_bits(const uint8_t *bits, ptrdiff_t *next, ptrdiff_t end, int32_t *out,
+                              ptrdiff_t most)
+{
+    ptrdiff_t size = 0;
+#if defined(HR_HAS_CLONES)
+    if (hr_has_vectors())
+        return hr_take_bits_by_sixteen(bits, next, end, out, most);
+#endif
+    for (; size <= most - 64 && *next < end; *next += 8)
+        for (uint64_t word = hr_bits_at(bits, *next, end); word; word &= word - 1)
+            out[size++] = (int32_t)(*next * 8 + HR_LOWEST_BIT(word));
+    return size;
+}
+
 /* The first of some bounds that is below another, from one on; the end if there is none. */
 HR_CLONES
 static ptrdiff_t hr_next_below(const float *bounds, ptrdiff_t begin, ptrdiff_t end, float enough)
@@ -224,8 +285,7 @@ static void hr_sketch_bounds(const uint64_t *sketches, size_t words, const uint1
                              const float *of_query, float *out)
 {
 #if defined(HR_HAS_CLONES)
-    if (__builtin_cpu_supports("avx512vpopcntdq") && __builtin_cpu_supports("avx512vl")
-        && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma")) {
+    if (hr_has_vectors()) {
         if (words % 4 == 0) {
             hr_bounds_of_fours(sketches, words, factors, planes, nodes, count, of_query, out);
             return;
