@@ -120,7 +120,7 @@ def test_sketches_of_rows_in_chunks_lose_nearly_nothing(kind: str, dim: int) -> 
     scan = ByteScan(box.code_dim, box.offset, float(box.steps_per_unit), OUTSIDE_SHARE)
     chunks = tuple(np.ascontiguousarray(chunk) for chunk in np.split(coded.codes, NODES // rows))
     # Of the last there are none yet, and one may be of no use.
-    sketches = [sketched(chunk, chunk[::4]) for chunk in chunks[:-1]]
+    sketches = [sketched(chunk, np.arange(0, rows, 4)) for chunk in chunks[:-1]]
     assert kind not in ("clusters", "of three dimensions") or any(sketches)
     sketches[1] = None
     rng = np.random.default_rng(7)
@@ -138,6 +138,20 @@ def test_sketches_of_rows_in_chunks_lose_nearly_nothing(kind: str, dim: int) -> 
         wanted = np.sort(distances[begin:end][allowed])[:surely]
         shares.append((distances[found[:surely]] <= wanted[-1]).sum() / len(wanted))
     assert len(shares) > 10
+    assert np.mean(shares) >= 0.99
+
+
+@pytest.mark.parametrize("dim", [64, 256])
+def test_queries_unlike_all_nodes_lose_nearly_nothing(dim: int) -> None:
+    rng = np.random.default_rng(dim)
+    # Of components that are mostly 0, and else above it.
+    vectors = np.maximum(0, _clusters(NODES, dim, 1, 8) - 1).astype(np.float32)
+    coded = Coded(vectors)
+    shares = []
+    for query in rng.random((20, dim), dtype=np.float32) * vectors.max():
+        nodes = np.flatnonzero(rng.random(NODES) < 0.5)
+        shares.append(coded.found_share(query, nodes, 15))
+    assert coded.scan.has_sketches
     assert np.mean(shares) >= 0.99
 
 

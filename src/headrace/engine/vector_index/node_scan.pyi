@@ -5,10 +5,14 @@ from headrace.model.vectors import FloatMatrix, FloatVector
 
 class Sketches:
     def __init__(
-        self, codes: NDArray[np.uint8], middle: NDArray[np.uint8], error_allowed: float
+        self,
+        codes: NDArray[np.uint8],
+        middle: NDArray[np.uint8],
+        error_allowed: float,
+        tried: NDArray[np.int32],
     ) -> None: ...
 
-def sketched(codes: NDArray[np.uint8], sample: NDArray[np.uint8]) -> Sketches | None: ...
+def sketched(codes: NDArray[np.uint8], sample_nodes: NDArray[np.int64]) -> Sketches | None: ...
 
 class NodeScan:
     can_sketch: bool

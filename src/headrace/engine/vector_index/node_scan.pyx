@@ -77,13 +77,16 @@ cdef enum:
     BLOCK = 256
     # Of how many rows that stand one behind the other bounds are made at a time.
     BOUNDED = 4096
+    # On so many nodes each query is tried.
+    TRIED = 32
 
 # The bound allows for so many times the usual error. On 200,000 x 256 text embeddings and
 # 100,000 x 128 clustered vectors, of which a tenth were compared, 1, 1.5 and 2 times found
 # 0.988, 0.998 and 0.9995 of the nearest, by comparing 85, 140 and 220 codes. Where among the
 # nearest of a sample errors are larger, as for vectors that are mostly zeros, it allows for
-# what one in so many of them needs.
-_ERRORS_ALLOWED = 2.0
+# what one in so many of them needs; and for a query unlike all of these, for so many times the
+# usual error of the query on a few nodes.
+cdef float ERRORS_ALLOWED = 2
 _NEAREST_COVERED = 0.995
 
 # Sketches that rule out a smaller share of a sample are not worth their time.
@@ -104,7 +107,8 @@ cdef struct SketchView:
     const uint16_t *factors
     const uint8_t *middle
     size_t code_dim
-    Py_ssize_t words
+    const int32_t *tried
+    Py_ssize_t words, tried_count
     float square_step, slope_step, error_allowed
 
 
@@ -115,6 +119,7 @@ cdef class Sketches:
         codes: shape (n, code_dim), n >= 1; `code_dim` is a multiple of 16.
         middle: shape (code_dim,): half a step above it, so that no code is there.
         error_allowed: see `_judged`.
+        tried: shape (m,), 1 <= m <= TRIED: ascending nodes on which a query is tried.
     """
 
     cdef SketchView view
@@ -122,11 +127,18 @@ cdef class Sketches:
     cdef const uint64_t[::1] bits
     cdef const uint16_t[::1] factors
     cdef const uint8_t[::1] middle
+    cdef const int32_t[::1] tried
 
     def __init__(
-        self, const uint8_t[:, ::1] codes, const uint8_t[::1] middle, float error_allowed
+        self,
+        const uint8_t[:, ::1] codes,
+        const uint8_t[::1] middle,
+        float error_allowed,
+        const int32_t[::1] tried,
     ):
         cdef Py_ssize_t count = codes.shape[0], words
+        if not 0 < tried.shape[0] <= TRIED:
+            raise ValueError("a query is tried on no nodes or on too many")
         words = (codes.shape[1] + HR_WORD_CODES - 1) // HR_WORD_CODES
         bits = np.zeros(count * words, dtype=np.uint64)
         of_nodes = np.empty((2, count), dtype=np.float32)
@@ -139,25 +151,29 @@ cdef class Sketches:
             )
         steps = of_nodes.max(axis=1, keepdims=True) / np.float32(_FACTOR_MAX)
         of_nodes /= steps
-        self.bits, self.middle = bits, middle
+        self.bits, self.middle, self.tried = bits, middle, tried
         self.factors = np.ascontiguousarray(of_nodes.T).astype(np.uint16).reshape(-1)
         self.view = SketchView(
-            &self.bits[0], &self.factors[0], &self.middle[0], codes.shape[1], words,
-            steps[0, 0], steps[1, 0], error_allowed
+            &self.bits[0], &self.factors[0], &self.middle[0], codes.shape[1], &self.tried[0],
+            words, self.tried.shape[0], steps[0, 0], steps[1, 0], error_allowed
         )
 
 
-def sketched(codes, sample):
+def sketched(codes, sample_nodes):
     """Sketches of codes; None if they would not be worth their time.
 
     Args:
         codes: shape (n, code_dim), n >= 1, uint8.
-        sample: shape (m, code_dim), m >= 1: some of these that vectors have.
+        sample_nodes: shape (m,), m >= 1, ascending: some that vectors have.
     """
+    sample = codes[sample_nodes]
     # The middle is half a step below it, so that no code is there.
     middle = np.minimum(np.rint(sample.mean(axis=0) + 0.5), 255).astype(np.uint8)
     error_allowed, ruled_out = _judged(sample - (middle - np.float32(0.5)))
-    return Sketches(codes, middle, error_allowed) if ruled_out >= _RULED_OUT_MIN else None
+    if ruled_out < _RULED_OUT_MIN:
+        return None
+    tried = sample_nodes[:: (len(sample_nodes) + TRIED - 1) // TRIED].astype(np.int32)
+    return Sketches(codes, middle, error_allowed, tried)
 
 
 cdef struct Asked:
@@ -280,7 +296,7 @@ cdef class NodeScan:
                 listed.bits, listed.end = &bits[0], bits.shape[0]
             with nogil:
                 if view != NULL:
-                    ask_sketches(view, &asked)
+                    ask_sketches(view, &asked, &self.codes[0])
                 while True:
                     count = take_into(&listed, asked.nodes)
                     if not count:
@@ -302,7 +318,7 @@ cdef class NodeScan:
                     codes = np.asarray(self.codes)[: count * self.code_dim].reshape(count, -1)
                     affordable = max(_SAMPLE_NODES_MIN, _SAMPLE_CODES // <int>self.code_dim)
                     step = max(1, count // min(_SAMPLE_NODES, affordable))
-                    self.sketches = sketched(codes, codes[::step])
+                    self.sketches = sketched(codes, np.arange(0, count, step))
                     self.can_sketch = self.sketches is not None
             finally:
                 self.sketching.release()
@@ -476,7 +492,7 @@ cdef class ByteScan:
     ) noexcept nogil:
         """As `_offer_codes`, but sketches decide which codes are compared."""
         cdef Py_ssize_t row = first, until, count
-        ask_sketches(view, asked)
+        ask_sketches(view, asked, codes)
         while row < last:
             until = min(last, row + BOUNDED)
             count = 0
@@ -579,11 +595,19 @@ cdef void offer(
         insert(&asked.found, packed(distances[i], base + batch[i]))
 
 
-cdef void ask_sketches(const SketchView *view, Asked *asked) noexcept nogil:
-    """Make of the query what `hr_sketch_bounds` and a comparison of its bounds need."""
+cdef void ask_sketches(
+    const SketchView *view, Asked *asked, const uint8_t *codes
+) noexcept nogil:
+    """Make of the query what `hr_sketch_bounds` and a comparison of its bounds need.
+
+    Args:
+        codes: of all nodes.
+    """
     cdef Py_ssize_t i, j, plane, code_dim = view.code_dim
     cdef Py_ssize_t plane_bytes = view.words * sizeof(uint64_t)
     cdef float component, carried = 0, most = 0, square = 0, lost = 0, unit, per_unit
+    cdef float error, errors = 0
+    cdef int32_t[TRIED] distances
     cdef int32_t sum = 0
     cdef int32_t[8] whole
     cdef uint8_t[8] eight
@@ -611,8 +635,20 @@ cdef void ask_sketches(const SketchView *view, Asked *asked) noexcept nogil:
             (<uint8_t *>asked.planes)[plane * plane_bytes + i // 8] = hr_packed(eight)
     asked.of_query[0] = view.square_step
     asked.of_query[1] = 2 * unit * view.slope_step
-    asked.of_query[2] = view.slope_step * (
-        sqrtf(view.error_allowed * view.error_allowed * square + 4 * lost) - unit * sum
+    asked.of_query[2] = -view.slope_step * unit * sum
+    # What is true of the nodes among each other need not be of this query.
+    hr_sketch_bounds(
+        view.bits, view.words, view.factors, asked.planes, view.tried, view.tried_count,
+        asked.of_query, asked.bounds
+    )
+    hr_score_nodes(codes, code_dim, asked.coded, view.tried, view.tried_count, distances)
+    for i in range(view.tried_count):
+        error = asked.bounds[i] + square - distances[i]
+        error /= view.slope_step * max(view.factors[2 * view.tried[i] + 1], 1)
+        errors += error * error
+    asked.of_query[2] += view.slope_step * max(
+        sqrtf(view.error_allowed * view.error_allowed * square + 4 * lost),
+        ERRORS_ALLOWED * sqrtf(errors / view.tried_count)
     )
     asked.of_query[3] = square
 
@@ -704,7 +740,7 @@ def _judged(sample):
     if not len(nearest):
         return 0.0, 0.0
     needed = np.quantile(np.take_along_axis(errors, nearest, axis=0), _NEAREST_COVERED)
-    allowed = max(float(needed), _ERRORS_ALLOWED * float(np.sqrt(np.mean(errors**2))))
+    allowed = max(float(needed), ERRORS_ALLOWED * float(np.sqrt(np.mean(errors**2))))
     bounds = squares + of_queries - 2 * slopes * (sums + allowed * np.sqrt(of_queries))
     enough = np.take_along_axis(distances, nearest[len(nearest) - 1 :], axis=0)
     return allowed, float(np.mean(bounds >= enough))

@@ -221,4 +221,4 @@ def _sketched(codes: NDArray[np.uint8], has_codes: Mask) -> Sketches | None:
     rows = np.flatnonzero(has_codes)
     if not len(rows):
         return None
-    return sketched(codes, codes[rows[:: max(1, len(rows) // _SAMPLE_ROWS)]])
+    return sketched(codes, rows[:: max(1, len(rows) // _SAMPLE_ROWS)])
