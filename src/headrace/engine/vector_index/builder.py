@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from headrace.engine.background import give_free_memory_back, give_way_to_requests
+from headrace.engine.background import give_way_to_requests
 
 logger = logging.getLogger(__name__)
 
@@ -79,8 +79,6 @@ class IndexBuilder:
                 work = self._waiting.popleft()
                 self._busy = True
             if self._step(work):
-                # Of what linking took, as much as the graph itself.
-                give_free_memory_back()
                 self.submit(work)
 
     def _step(self, work: Buildable) -> bool:

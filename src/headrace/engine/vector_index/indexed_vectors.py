@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
+from headrace.engine.background import give_free_memory_back
 from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.codes import ByteCodes
 from headrace.engine.vector_index.graph import (
@@ -63,6 +64,10 @@ _MISPLACED_SHARE_MAX = 0.02
 # A vector of a smaller squared length is not normalised: `distances.normalised`.
 _LENGTH_SQUARED_MIN = float(np.finfo(np.float32).eps)
 _LENGTH_MIN = math.sqrt(_LENGTH_SQUARED_MIN)
+
+# Linking so many leaves with the allocator as much free memory as their graph takes; giving it
+# back holds up whoever asks the allocator for memory, so that is not done after each step.
+_MUCH_LINKED = 65_536
 
 # How often, at most, writes look for ranges that have too many deleted rows.
 _WEAR_CHECK_SECONDS = 1.0
@@ -359,6 +364,9 @@ class IndexedVectors(DenseVectors):
             self._put_in_place(made, plan, len(ranges))
             kind = "merge" if plan.end > plan.first else "indexing"
             self.work_log.add(kind, plan.reason, made.vector_count, time.monotonic() - began)
+            done = self.pending_work()
+            if done is not None and done.vectors_to_link >= _MUCH_LINKED:
+                give_free_memory_back()
             return True
 
     def _is_outgrown(self, row_begin: int, row_end: int) -> bool:
