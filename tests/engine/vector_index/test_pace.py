@@ -76,10 +76,10 @@ def test_in_a_stream_one_thread_links(clock: Clock) -> None:
     paced = Pace()
     assert paced.threads(4) == 4
     paced.note_write(1000, 1000)
-    assert paced.is_streaming()
+    assert not paced.is_quiet()
     assert paced.threads(4) == 1
     clock.now_s += 1
-    assert not paced.is_streaming()
+    assert paced.is_quiet()
     assert paced.threads(4) == 4
 
 
@@ -87,6 +87,7 @@ def test_too_much_to_scan_is_linked_at_once(clock: Clock) -> None:
     paced = Pace()
     paced.note_write(1000, 2**30)
     assert paced.threads(4) == 4
+    assert not paced.is_quiet()
     assert waited_s(paced, clock) == 0
 
 

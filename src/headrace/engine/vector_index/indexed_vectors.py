@@ -277,10 +277,11 @@ class IndexedVectors(DenseVectors):
         Args:
             live: shape (row_count,), of a view that readers have: never changed again.
         """
-        written = max(0, len(live) - len(self._live))
-        self._live = live
         last = self._ranges[-1] if self._ranges else None
         tail_begin = 0 if last is None else last.row_end
+        # Of those that were loaded, what has a graph was not written now.
+        written = max(0, len(live) - max(len(self._live), tail_begin))
+        self._live = live
         box = None if last is None else self._tail_box(last)
         scanned_bytes_per_row = self.dim * 4 if box is None else box.code_dim
         self._pace.note_write(
@@ -378,7 +379,7 @@ class IndexedVectors(DenseVectors):
         progress = self._progress
         is_young = progress is None or 2 * progress.vectors_linked <= progress.vectors_to_link
         has_doubled = len(self._live) - row_begin >= 2 * (row_end - row_begin)
-        return is_young and has_doubled and not self._pace.is_streaming()
+        return is_young and has_doubled and self._pace.is_quiet()
 
     def _put_in_place(self, made: SealedRange, plan: BuildPlan, planned_count: int) -> None:
         """Let a range that was made take the place of those that were planned for it."""

@@ -141,7 +141,10 @@ def link_all(
             for of_one in arguments:
                 check()
                 while len(running) >= threads():
-                    running.difference_update(wait(running, return_when=FIRST_COMPLETED).done)
+                    done = wait(running, return_when=FIRST_COMPLETED).done
+                    running.difference_update(done)
+                    for future in done:
+                        future.result()
                 own.append(pool.submit(task, *of_one))
                 running.add(own[-1])
             for future in own:

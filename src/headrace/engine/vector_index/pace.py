@@ -63,11 +63,11 @@ class Pace:
 
     def threads(self, threads_max: int) -> int:
         """How many threads may link now."""
-        return 1 if self.is_streaming() else threads_max
+        return 1 if self._is_streaming_at(time.monotonic()) else threads_max
 
-    def is_streaming(self) -> bool:
-        """Whether writes come that building gives way to."""
-        return self._is_streaming_at(time.monotonic())
+    def is_quiet(self) -> bool:
+        """Whether no write came lately."""
+        return time.monotonic() >= self._written_at + _QUIET_S
 
     def give_way(self, is_stopped: Callable[[], bool]) -> bool:
         """Wait while writes come, within bounds; called before each step of work.
