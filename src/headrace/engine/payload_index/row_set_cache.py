@@ -46,5 +46,5 @@ class RowSetCache:
 
 
 def _bytes_of(key: bytes, rows: RowSet) -> int:
-    """Bytes of memory, should the set come to exist in all its forms."""
-    return len(key) + rows.row_count + rows.row_count // 8 + 8 * rows.count
+    """Bytes of memory, should the set come to exist both as rows and as a mask."""
+    return len(key) + rows.row_count + 8 * rows.count
