@@ -153,7 +153,9 @@ def bytes_per_point(kind: str, count: int) -> float:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads resident memory from /proc")
 @pytest.mark.parametrize("kind", ["number", "uuid"])
 def test_ids_and_versions_take_at_most_48_bytes_of_memory_a_point(kind: str) -> None:
-    assert bytes_per_point(kind, 200_000) <= BYTES_PER_POINT_MAX
+    # Once in hundreds of runs a page of 2 MiB, 10 bytes a point, is given where little is asked.
+    least = min(bytes_per_point(kind, 200_000) for _ in range(2))
+    assert least <= BYTES_PER_POINT_MAX
 
 
 @pytest.mark.slow
