@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import mmap
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from headrace.engine.collection.collection import Collection
 from headrace.engine.engine import Engine
 from headrace.engine.payload.chunk import CHUNK_ROWS, PackedChunk
 from headrace.engine.payload.groups import (
@@ -55,6 +57,16 @@ def mapped(directory: Path, name: str) -> PayloadTable:
     group = GroupState(table, [len(chunk) for chunk in table])
     ref = write_data_file(directory, name, encode_group(group))
     return list(mapped_chunks(map_data_file(directory, ref), ROWS))
+
+
+def filled(engine: Engine, payloads: Sequence[bytes]) -> Collection:
+    """A new collection of points without vectors."""
+    config = CollectionConfig({})
+    engine.create_collection("c", config)
+    collection = engine.collection("c")
+    points = [PointStruct(n, {}, payload) for n, payload in enumerate(payloads)]
+    collection.write(WriteBatch([build_upsert(points, config)]))
+    return collection
 
 
 def resident_bytes(file_name_end: str) -> int:
@@ -147,13 +159,8 @@ def test_nothing_is_dropped_of_payloads_in_memory() -> None:
 def test_opening_and_indexing_leave_no_payloads_in_memory(tmp_path: Path) -> None:
     # More than one group, the last one with a chunk that may grow.
     count = GROUP_ROWS + 3000
-    config = CollectionConfig({})
     with closing(Engine.open(tmp_path)) as engine:
-        engine.create_collection("c", config)
-        collection = engine.collection("c")
-        points = [PointStruct(n, {}, PAYLOADS[n % ROWS]) for n in range(count)]
-        collection.write(WriteBatch([build_upsert(points, config)]))
-        collection.checkpoint()
+        filled(engine, [PAYLOADS[n % ROWS] for n in range(count)]).checkpoint()
         # Of the rows that were full chunks.
         assert mapped_bytes("-payloads.data") >= sum(map(len, PAYLOADS)) * (count // ROWS)
         assert resident_bytes("-payloads.data") <= 2 * BESIDE_BYTES
@@ -171,12 +178,8 @@ def test_opening_and_indexing_leave_no_payloads_in_memory(tmp_path: Path) -> Non
 
 @ON_LINUX
 def test_a_file_that_a_checkpoint_replaced_is_let_go_of(tmp_path: Path) -> None:
-    config = CollectionConfig({})
     with closing(Engine.open(tmp_path)) as engine:
-        engine.create_collection("c", config)
-        points = [PointStruct(n, {}, payload) for n, payload in enumerate(PAYLOADS)]
-        engine.collection("c").write(WriteBatch([build_upsert(points, config)]))
-        engine.collection("c").checkpoint()
+        filled(engine, PAYLOADS).checkpoint()
     with closing(Engine.open(tmp_path)) as engine:
         collection = engine.collection("c")
         for name in ("first", "second"):
@@ -198,12 +201,8 @@ def test_a_file_that_is_damaged_before_payloads_move_is_written_anew(
         path.write_bytes(path.read_bytes().replace(b'{"n":4', b'{"n":5', 1))
         return map_data_file(directory, ref, is_cold)
 
-    config = CollectionConfig({})
     with closing(Engine.open(tmp_path)) as engine:
-        engine.create_collection("c", config)
-        collection = engine.collection("c")
-        points = [PointStruct(n, {}, payload) for n, payload in enumerate(PAYLOADS)]
-        collection.write(WriteBatch([build_upsert(points, config)]))
+        collection = filled(engine, PAYLOADS)
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, "map_data_file", damage_and_map)
             with pytest.raises(CorruptFile):
@@ -216,12 +215,8 @@ def test_a_file_that_is_damaged_before_payloads_move_is_written_anew(
 
 @ON_LINUX
 def test_chunks_that_a_payload_index_still_holds_keep_no_replaced_file(tmp_path: Path) -> None:
-    config = CollectionConfig({})
     with closing(Engine.open(tmp_path)) as engine:
-        engine.create_collection("c", config)
-        collection = engine.collection("c")
-        points = [PointStruct(n, {}, payload) for n, payload in enumerate(PAYLOADS)]
-        collection.write(WriteBatch([build_upsert(points, config)]))
+        collection = filled(engine, PAYLOADS)
         index = CreatePayloadIndex("n", PayloadFieldSchema(PayloadFieldType.INTEGER))
         collection.write(WriteBatch([index]))
         threes = Filter(must=(FieldCondition("n", match=MatchValue(3)),))

@@ -23,7 +23,7 @@ loses is part of the bound.
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, fabsf, rintf, sqrtf
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint64_t
-from libc.string cimport memchr, memset
+from libc.string cimport memset
 
 import threading
 
@@ -496,11 +496,6 @@ cdef class ByteScan:
         while row < last:
             until = min(last, row + BOUNDED)
             count = 0
-            if memchr(allowed + row - first, 0, until - row) == NULL:
-                while row < until:
-                    asked.nodes[count] = <int32_t>row
-                    count += 1
-                    row += 1
             while row < until:
                 asked.nodes[count] = <int32_t>row
                 count += allowed[row - first] != 0
