@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
+from confluent_kafka import Consumer
 
 from headrace.model.errors import NoSpace, RateLimited, Unavailable
 from headrace.model.operations import SourcePartition
 from headrace.model.points import PointStruct
+from headrace.sink import source
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.connector import Connector
 from headrace.sink.task import TaskState
@@ -460,6 +462,37 @@ class TestKafkaErrors:
             connector.stop(20)
             assert connector.status().state is TaskState.STOPPED
             kafka.set_up()
+
+    def test_stop_ends_while_the_client_waits_for_the_broker(
+        self, kafka: MockKafka, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        released = threading.Event()
+
+        class WaitingConsumer(Consumer):
+            """As librdkafka after it has queued a commit for a broker that goes away."""
+
+            def close(self) -> None:
+                released.wait(PATIENCE_S)
+                super().close()
+
+        monkeypatch.setattr(source, "Consumer", WaitingConsumer)
+        monkeypatch.setattr(source, "_CLOSE_TIMEOUT_S", 0.2)
+        kafka.create_topic("topic")
+        kafka.produce("topic", value(1))
+        target = MemoryTarget(c=2)
+        with running(kafka, target) as connector:
+            wait_until_read(connector, 1)
+            connector.stop(PATIENCE_S)
+            assert not released.is_set()
+            assert connector.status().state is TaskState.STOPPED
+        assert "Kafka does not answer" in caplog.text
+        saved = dict(target.saved)
+        released.set()
+        wait_until(lambda: not any("_close_consumer" in one.name for one in threading.enumerate()))
+        assert target.saved == saved
+        # The member has left after all: another one is not kept waiting.
+        with running(kafka, target) as connector:
+            wait_until_read(connector, 0)
 
     def test_offsets_that_were_not_committed_are_committed_later(self, kafka: MockKafka) -> None:
         kafka.create_topic("topic")

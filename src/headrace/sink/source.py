@@ -46,7 +46,9 @@ _REQUEST_TIMEOUT_S: Final = 2.0
 # librdkafka's.
 _FETCH_WAIT_MS_DEFAULT: Final = 500
 _NO_PARTITION: Final = SourcePartition("", "", 0)
-_ABANDON_TIMEOUT_S: Final = 5.0
+# How long the group is waited for at the end: longer than librdkafka waits for an answer to
+# its leave (5 s), and shorter than those who stop a connector wait for it (10 s by default).
+_CLOSE_TIMEOUT_S: Final = 8.0
 _NEEDS_OPERATOR: Final = frozenset(
     {
         KafkaError.TOPIC_AUTHORIZATION_FAILED,
@@ -271,18 +273,42 @@ class Source:
         return len(self._standings)
 
     def close(self) -> None:
-        """Hand the partitions over and leave the group."""
+        """Hand the partitions over and leave the group, if Kafka answers within seconds.
+
+        With a broker that went away at the wrong moment the client waits for a minute.
+        """
         self._ready.clear()
-        self._consumer.close()
+        closing = self._start_closing()
+        closing.join(_CLOSE_TIMEOUT_S)
+        if closing.is_alive():
+            self._fall_silent()
+            logger.warning(
+                "%s: Kafka does not answer: the group waits for this member until its session "
+                "times out (session.timeout.ms)",
+                self._source,
+            )
 
     def abandon(self) -> None:
-        """As `close`, of a consumer that is stuck: nobody waits long for it, or hears of it."""
+        """As `close`, of a consumer that is stuck: nobody hears of it any more."""
+        self._fall_silent()
+        self._start_closing().join(_CLOSE_TIMEOUT_S)
+
+    def _start_closing(self) -> threading.Thread:
+        closing = threading.Thread(target=self._close_consumer, daemon=True)
+        closing.start()
+        return closing
+
+    def _close_consumer(self) -> None:
+        try:
+            self._consumer.close()
+        except KafkaException as error:
+            logger.warning("%s has not left its group: %s", self._source, error)
+
+    def _fall_silent(self) -> None:
+        """Nothing is flushed, dropped or saved any more, whatever the consumer calls."""
         self._flush, self._drop = _do_nothing, _do_nothing
         self._standings.clear()
         self._ready.clear()
-        closing = threading.Thread(target=self._consumer.close, daemon=True)
-        closing.start()
-        closing.join(_ABANDON_TIMEOUT_S)
 
     # What the client calls, from within `consume`, `poll` and `close`
 

@@ -50,6 +50,12 @@ def test_equal_vectors_can_be_coded() -> None:
     assert codes.good_enough(vectors)
 
 
+def test_copies_can_be_coded_whichever_of_them_are_found() -> None:
+    vectors = np.repeat(drawn(12, 24), 300, axis=0)
+    np.random.default_rng(6).shuffle(vectors)
+    assert ByteCodes.fit(vectors).good_enough(vectors)
+
+
 def test_clusters_much_closer_than_a_step_are_not_good_enough() -> None:
     vectors = drawn(4000, 16) * np.float32(0.0005)
     vectors[:40] += np.float32(100)

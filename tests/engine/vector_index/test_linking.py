@@ -217,9 +217,19 @@ def test_pairs_of_copies_are_reached_with_few_links(seed: int) -> None:
     assert _reached(_linked(vectors, m=4)) == len(vectors)
 
 
-needs_products = pytest.mark.skipif(
-    not byte_links.HAS_PRODUCTS,
-    reason="this processor has no AVX-512 VNNI, or the compiler does not know it",
+each_kernel = pytest.mark.parametrize(
+    "kernel",
+    [
+        pytest.param(
+            number,
+            id=name,
+            marks=pytest.mark.skipif(
+                number > byte_links.KERNELS,
+                reason=f"this processor has no {name}, or the compiler does not know it",
+            ),
+        )
+        for number, name in ((1, "AVX2"), (2, "AVX-512 VNNI"))
+    ],
 )
 
 _CODES_OF_ALL_KINDS = ["random", "near", "zero", "full", "far", "few"]
@@ -243,72 +253,70 @@ def _codes(kind: str, count: int, dim: int) -> NDArray[np.uint8]:
             return rng.integers(0, 256, (5, dim), dtype=np.uint8)[rng.integers(0, 5, count)]
 
 
-def _pools(codes: NDArray[np.uint8], size: int, with_products: bool) -> NDArray[np.uint64]:
+def _pools(codes: NDArray[np.uint8], size: int, kernel: int) -> NDArray[np.uint64]:
     """What two groups, which overlap, know of each other."""
     count = len(codes)
     pools = np.full((count, size), byte_links.EMPTY, dtype=np.uint64)
     order = np.random.default_rng(1).permutation(count).astype(np.int32)
     for group in (order[: count - count // 4], order[count // 3 :]):
-        byte_links.compare_all(codes, group, pools, with_products)
+        byte_links.compare_all(codes, group, pools, kernel)
     return pools
 
 
-@needs_products
+@each_kernel
 @pytest.mark.parametrize("kind", _CODES_OF_ALL_KINDS)
 @pytest.mark.parametrize("dim", [16, 48, 128, 256, 1536, 2**15])
-def test_products_tell_the_same_nearest(kind: str, dim: int) -> None:
+def test_kernels_tell_the_same_nearest(kind: str, dim: int, kernel: int) -> None:
     for count in (1, 2, 7, 16, 17, 40) if dim > 1000 else (1, 2, 15, 16, 17, 33, 130):
         codes = _codes(kind, count, dim)
         for size in (1, 7, 8, 20, 83):
-            assert (_pools(codes, size, True) == _pools(codes, size, False)).all()
+            assert (_pools(codes, size, kernel) == _pools(codes, size, 0)).all()
 
 
-@needs_products
-def test_products_tell_how_far_the_nearest_are() -> None:
+@each_kernel
+def test_kernels_tell_how_far_the_nearest_are(kernel: int) -> None:
     codes = _codes("random", 45, 48)
     nodes = np.arange(45, dtype=np.int32)
     pools = np.full((45, 44), byte_links.EMPTY, dtype=np.uint64)
-    byte_links.compare_all(codes, nodes, pools, True)
+    byte_links.compare_all(codes, nodes, pools, kernel)
     for node, code in enumerate(codes.astype(np.int64)):
         distances = ((codes - code) ** 2).sum(axis=1)
         expected = sorted((distances[other], other) for other in range(45) if other != node)
         assert [divmod(int(entry), 2**32) for entry in pools[node]] == expected
 
 
-@needs_products
+@each_kernel
 @pytest.mark.parametrize("kind", _CODES_OF_ALL_KINDS)
 @pytest.mark.parametrize("dim", [16, 48, 128, 256, 1536, 2**15])
 @pytest.mark.parametrize("pivot_count", [1, 2, 16, 17])
-def test_products_tell_the_same_pivots(kind: str, dim: int, pivot_count: int) -> None:
+def test_kernels_tell_the_same_pivots(kind: str, dim: int, pivot_count: int, kernel: int) -> None:
     codes = _codes(kind, 45, dim)
     pivots = np.random.default_rng(2).permutation(45)[:pivot_count].astype(np.int32)
     nodes = np.arange(1, 45, dtype=np.int32)
     nearest = [np.full(44, -1, dtype=np.int32) for _ in range(2)]
-    byte_links.nearest_pivots(codes, nodes, pivots, nearest[0], True)
-    byte_links.nearest_pivots(codes, nodes, pivots, nearest[1], False)
+    byte_links.nearest_pivots(codes, nodes, pivots, nearest[0], kernel)
+    byte_links.nearest_pivots(codes, nodes, pivots, nearest[1], 0)
     assert (nearest[0] == nearest[1]).all()
 
 
-@needs_products
+@each_kernel
 @pytest.mark.parametrize("kind", _CODES_OF_ALL_KINDS)
 @pytest.mark.parametrize("dim", [16, 48, 128, 256, 1536])
 @pytest.mark.parametrize("degree", [1, 8, 40])
-def test_products_choose_the_same_links(kind: str, dim: int, degree: int) -> None:
+def test_kernels_choose_the_same_links(kind: str, dim: int, degree: int, kernel: int) -> None:
     count = 150
     codes = _codes(kind, count, dim)
     begins, linking = np.zeros(count + 2, dtype=np.int64), np.empty(count * degree, dtype=np.int32)
     for size in (5, 16, 83):
-        pools = _pools(codes, size, False)
+        pools = _pools(codes, size, 0)
         chosen = np.empty((2, count, degree), dtype=np.int32)
         joined = np.empty((2, count, degree), dtype=np.int32)
-        for with_products in (0, 1):
-            byte_links.choose_links(
-                codes, pools, 1.2, chosen[with_products], 0, count, bool(with_products)
-            )
+        for place, used in enumerate((0, kernel)):
+            byte_links.choose_links(codes, pools, 1.2, chosen[place], 0, count, used)
         assert (chosen[0] == chosen[1]).all()
         begins[:] = 0
         byte_links.linked_from(chosen[0], begins, linking)
-        for with_products in (0, 1):
+        for place, used in enumerate((0, kernel)):
             byte_links.join_links(
                 codes,
                 chosen[0],
@@ -316,21 +324,23 @@ def test_products_choose_the_same_links(kind: str, dim: int, degree: int) -> Non
                 linking,
                 2 * degree,
                 1.2,
-                joined[with_products],
+                joined[place],
                 0,
                 count,
-                bool(with_products),
+                used,
             )
         assert (joined[0] == joined[1]).all()
 
 
-@needs_products
-def test_a_graph_is_the_same_without_products(monkeypatch: pytest.MonkeyPatch) -> None:
+@each_kernel
+def test_a_graph_is_the_same_with_any_kernel(kernel: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = _vectors(2500, 11, 100)
-    with_products = _links(_linked(vectors, threads=2))
-    for name in ("nearest_pivots", "compare_all", "choose_links", "join_links"):
-        monkeypatch.setattr(linking, name, partial(getattr(byte_links, name), with_products=False))
-    assert _links(_linked(vectors, threads=2)) == with_products
+    links = []
+    for used in (0, kernel):
+        for name in ("nearest_pivots", "compare_all", "choose_links", "join_links"):
+            monkeypatch.setattr(linking, name, partial(getattr(byte_links, name), kernel=used))
+        links.append(_links(_linked(vectors, threads=2)))
+    assert links[0] == links[1]
 
 
 @needs_linking

@@ -2,20 +2,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMPTY: int
-HAS_PRODUCTS: bool
+KERNELS: int
 
 def nearest_pivots(
     codes: NDArray[np.uint8],
     nodes: NDArray[np.int32],
     pivots: NDArray[np.int32],
     out: NDArray[np.int32],
-    with_products: bool = ...,
+    kernel: int = ...,
 ) -> None: ...
 def compare_all(
     codes: NDArray[np.uint8],
     nodes: NDArray[np.int32],
     pools: NDArray[np.uint64],
-    with_products: bool = ...,
+    kernel: int = ...,
 ) -> None: ...
 def compare_neighbours(
     codes: NDArray[np.uint8],
@@ -36,7 +36,7 @@ def choose_links(
     out: NDArray[np.int32],
     begin: int,
     end: int,
-    with_products: bool = ...,
+    kernel: int = ...,
 ) -> None: ...
 def join_links(
     codes: NDArray[np.uint8],
@@ -48,7 +48,7 @@ def join_links(
     out: NDArray[np.int32],
     begin: int,
     end: int,
-    with_products: bool = ...,
+    kernel: int = ...,
 ) -> None: ...
 def reach(
     links: NDArray[np.int32], queue: NDArray[np.int32], queued: int, reached: NDArray[np.uint8]

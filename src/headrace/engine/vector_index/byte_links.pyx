@@ -15,28 +15,35 @@ from libc.string cimport memcpy, memmove
 from headrace.engine.vector_index.byte_codes cimport hr_prefetch, hr_score_block, hr_score_nodes
 
 cdef extern from "byte_products.h":
-    bint hr_has_products() noexcept nogil
-    size_t hr_compare_bytes(Py_ssize_t count, size_t dim, Py_ssize_t pool_size) noexcept nogil
-    void hr_compare_all(
-        const uint8_t *codes, size_t dim, const int32_t *nodes, Py_ssize_t count,
-        uint64_t *pools, Py_ssize_t pool_size, uint8_t *memory
-    ) noexcept nogil
-    size_t hr_nearest_bytes(Py_ssize_t pivot_count, size_t dim) noexcept nogil
-    void hr_nearest_pivots(
-        const uint8_t *codes, size_t dim, const int32_t *nodes, Py_ssize_t count,
-        const int32_t *pivots, Py_ssize_t pivot_count, int32_t *out, uint8_t *memory
-    ) noexcept nogil
-    size_t hr_spread_bytes(Py_ssize_t count, size_t dim) noexcept nogil
-    Py_ssize_t hr_spread(
-        const uint8_t *codes, size_t dim, const uint64_t *entries, Py_ssize_t count,
-        Py_ssize_t degree, float slack, int32_t *out, uint8_t *memory
-    ) noexcept nogil
+    ctypedef struct hr_kernel:
+        size_t (*compare_bytes)(
+            Py_ssize_t count, size_t dim, Py_ssize_t pool_size
+        ) noexcept nogil
+        void (*compare_all)(
+            const uint8_t *codes, size_t dim, const int32_t *nodes, Py_ssize_t count,
+            uint64_t *pools, Py_ssize_t pool_size, uint8_t *memory
+        ) noexcept nogil
+        size_t (*nearest_bytes)(Py_ssize_t pivot_count, size_t dim) noexcept nogil
+        void (*nearest_pivots)(
+            const uint8_t *codes, size_t dim, const int32_t *nodes, Py_ssize_t count,
+            const int32_t *pivots, Py_ssize_t pivot_count, int32_t *out, uint8_t *memory
+        ) noexcept nogil
+        size_t (*spread_bytes)(Py_ssize_t count, size_t dim) noexcept nogil
+        Py_ssize_t (*spread)(
+            const uint8_t *codes, size_t dim, const uint64_t *entries, Py_ssize_t count,
+            Py_ssize_t degree, float slack, int32_t *out, uint8_t *memory
+        ) noexcept nogil
+
+    const hr_kernel hr_kernels[]
+    int hr_kernels_supported() noexcept nogil
+    bint hr_offer(uint64_t *pool, Py_ssize_t size, uint64_t entry) noexcept nogil
 
 EMPTY = 2**64 - 1
 
-# Whether the processor multiplies bytes as fast as `byte_products.h` needs it. All functions
-# that are told `with_products` do the same without, which tests compare.
-HAS_PRODUCTS = hr_has_products()
+# With how many kernels of `byte_products.h` this processor can work. All functions that are
+# told the number of a kernel, the last of which is the fastest, do the same with any, and
+# without (0).
+KERNELS = hr_kernels_supported()
 
 cdef uint64_t NONE = <uint64_t>-1
 cdef int32_t FARTHEST = 0x7FFFFFFF
@@ -54,24 +61,6 @@ cdef inline int32_t distance_of(uint64_t entry) noexcept nogil:
     return FARTHEST if entry == NONE else <int32_t>(entry >> 32)
 
 
-cdef inline bint offer(uint64_t *pool, Py_ssize_t size, uint64_t entry) noexcept nogil:
-    """Put an entry in its place, unless it is there or others are nearer."""
-    cdef Py_ssize_t low = 0, high = size, middle
-    if entry >= pool[size - 1]:
-        return False
-    while low < high:
-        middle = (low + high) >> 1
-        if pool[middle] < entry:
-            low = middle + 1
-        else:
-            high = middle
-    if pool[low] == entry:
-        return False
-    memmove(pool + low + 1, pool + low, (size - low - 1) * sizeof(uint64_t))
-    pool[low] = entry
-    return True
-
-
 cdef void *reserve(size_t byte_count) except NULL:
     cdef void *memory = malloc(byte_count + 64)
     if memory == NULL:
@@ -84,7 +73,7 @@ def nearest_pivots(
     const int32_t[::1] nodes,
     const int32_t[::1] pivots,
     int32_t[::1] out,
-    bint with_products=HAS_PRODUCTS,
+    int kernel=KERNELS,
 ):
     """The position of the nearest pivot of each node.
 
@@ -93,17 +82,17 @@ def nearest_pivots(
         nodes: shape (m,).
         pivots: shape (p,): nodes, p >= 1.
         out: shape (m,); overwritten.
-        with_products: see `HAS_PRODUCTS`.
+        kernel: see `KERNELS`.
     """
     cdef Py_ssize_t i, j, count = pivots.shape[0], best
     cdef size_t dim = codes.shape[1]
     cdef int32_t *distances
     cdef uint8_t *block
     # A block is only made for many nodes.
-    if with_products and nodes.shape[0] > count:
-        block = <uint8_t *>reserve(hr_nearest_bytes(count, dim))
+    if kernel and nodes.shape[0] > count:
+        block = <uint8_t *>reserve(hr_kernels[kernel - 1].nearest_bytes(count, dim))
         with nogil:
-            hr_nearest_pivots(
+            hr_kernels[kernel - 1].nearest_pivots(
                 &codes[0, 0], dim, &nodes[0], nodes.shape[0], &pivots[0], count, &out[0], block
             )
         free(block)
@@ -127,7 +116,7 @@ def compare_all(
     const uint8_t[:, ::1] codes,
     const int32_t[::1] nodes,
     uint64_t[:, ::1] pools,
-    bint with_products=HAS_PRODUCTS,
+    int kernel=KERNELS,
 ):
     """Offer each of some nodes to each other.
 
@@ -135,7 +124,7 @@ def compare_all(
         codes: shape (n, code_dim), of all nodes.
         nodes: shape (m,), unique.
         pools: shape (n, k); changed for these nodes.
-        with_products: see `HAS_PRODUCTS`.
+        kernel: see `KERNELS`.
     """
     cdef Py_ssize_t i, j, count = nodes.shape[0], size = pools.shape[1], rest
     cdef size_t dim = codes.shape[1]
@@ -143,10 +132,12 @@ def compare_all(
     cdef int32_t *distances
     cdef int32_t *worst
     cdef uint8_t *block
-    if with_products and count:
-        block = <uint8_t *>reserve(hr_compare_bytes(count, dim, size))
+    if kernel and count:
+        block = <uint8_t *>reserve(hr_kernels[kernel - 1].compare_bytes(count, dim, size))
         with nogil:
-            hr_compare_all(&codes[0, 0], dim, &nodes[0], count, &pools[0, 0], size, block)
+            hr_kernels[kernel - 1].compare_all(
+                &codes[0, 0], dim, &nodes[0], count, &pools[0, 0], size, block
+            )
         free(block)
         return
     distances = <int32_t *>reserve(count * (2 * sizeof(int32_t) + dim))
@@ -162,12 +153,12 @@ def compare_all(
             pool = &pools[nodes[i], 0]
             for j in range(rest):
                 if distances[j] <= worst[i]:
-                    if offer(pool, size, packed(distances[j], nodes[i + 1 + j])):
+                    if hr_offer(pool, size, packed(distances[j], nodes[i + 1 + j])):
                         worst[i] = distance_of(pool[size - 1])
             for j in range(rest):
                 if distances[j] <= worst[i + 1 + j]:
                     pool = &pools[nodes[i + 1 + j], 0]
-                    if offer(pool, size, packed(distances[j], nodes[i])):
+                    if hr_offer(pool, size, packed(distances[j], nodes[i])):
                         worst[i + 1 + j] = distance_of(pool[size - 1])
     free(distances)
 
@@ -215,7 +206,7 @@ def compare_neighbours(
                         hr_prefetch(&codes[other, 0], dim)
             hr_score_nodes(&codes[0, 0], dim, &codes[i, 0], batch, count, distances)
             for a in range(count):
-                offer(&pools[i, 0], size, packed(distances[a], batch[a]))
+                hr_offer(&pools[i, 0], size, packed(distances[a], batch[a]))
     free(batch)
 
 
@@ -261,9 +252,13 @@ def linked_from(
                 begins[links[i, j] + 1] += 1
 
 
-cdef size_t spread_bytes(Py_ssize_t count, Py_ssize_t degree, size_t dim) noexcept nogil:
+cdef size_t spread_bytes(
+    Py_ssize_t count, Py_ssize_t degree, size_t dim, int kernel
+) noexcept nogil:
     """How much memory `spread` needs."""
-    return max(hr_spread_bytes(count, dim), degree * (sizeof(int32_t) + dim))
+    if kernel:
+        return hr_kernels[kernel - 1].spread_bytes(count, dim)
+    return degree * (sizeof(int32_t) + dim)
 
 
 cdef Py_ssize_t spread(
@@ -275,7 +270,7 @@ cdef Py_ssize_t spread(
     float slack,
     int32_t *out,
     int32_t *memory,
-    bint with_products,
+    int kernel,
 ) noexcept nogil:
     """The nearest entries none of which is much nearer to one before it than to the node.
 
@@ -286,8 +281,10 @@ cdef Py_ssize_t spread(
     cdef bint is_hidden
     cdef int32_t *distances = memory
     cdef uint8_t *block = <uint8_t *>(memory + degree)
-    if with_products:
-        return hr_spread(codes, dim, entries, count, degree, slack, out, <uint8_t *>memory)
+    if kernel:
+        return hr_kernels[kernel - 1].spread(
+            codes, dim, entries, count, degree, slack, out, <uint8_t *>memory
+        )
     for i in range(count):
         if entries[i] == NONE or kept == degree:
             break
@@ -314,7 +311,7 @@ def choose_links(
     int32_t[:, ::1] out,
     Py_ssize_t begin,
     Py_ssize_t end,
-    bint with_products=HAS_PRODUCTS,
+    int kernel=KERNELS,
 ):
     """Links of nodes to those of their pools that lie in different directions.
 
@@ -325,11 +322,13 @@ def choose_links(
             this, is less than that to the node.
         out: shape (n, degree); overwritten for nodes begin..end - 1, filled up with -1.
         begin, end: which nodes.
-        with_products: see `HAS_PRODUCTS`.
+        kernel: see `KERNELS`.
     """
     cdef Py_ssize_t i, j, kept, degree = out.shape[1]
     cdef size_t dim = codes.shape[1]
-    cdef int32_t *memory = <int32_t *>reserve(spread_bytes(pools.shape[1], degree, dim))
+    cdef int32_t *memory = <int32_t *>reserve(
+        spread_bytes(pools.shape[1], degree, dim, kernel)
+    )
     with nogil:
         for i in range(begin, end):
             for j in range(min(<Py_ssize_t>8, pools.shape[1])):
@@ -337,7 +336,7 @@ def choose_links(
                     hr_prefetch(&codes[node_of(pools[i + 1, j]), 0], dim)
             kept = spread(
                 &codes[0, 0], dim, &pools[i, 0], pools.shape[1], degree, slack,
-                &out[i, 0], memory, with_products
+                &out[i, 0], memory, kernel
             )
             for j in range(kept, degree):
                 out[i, j] = -1
@@ -385,7 +384,7 @@ def join_links(
     int32_t[:, ::1] out,
     Py_ssize_t begin,
     Py_ssize_t end,
-    bint with_products=HAS_PRODUCTS,
+    int kernel=KERNELS,
 ):
     """Links both ways: to the chosen nodes, and to those that chose the node.
 
@@ -397,13 +396,13 @@ def join_links(
         slack: as above, where there are more than `out` has room for.
         out: shape (n, degree); overwritten for nodes begin..end - 1, filled up with -1.
         begin, end: which nodes.
-        with_products: see `HAS_PRODUCTS`.
+        kernel: see `KERNELS`.
     """
     cdef Py_ssize_t i, j, kept, count, degree = out.shape[1], width = chosen.shape[1]
     cdef Py_ssize_t most = width + linking_max
     cdef size_t dim = codes.shape[1]
     cdef uint64_t *entries = <uint64_t *>reserve(
-        most * (sizeof(uint64_t) + 2 * sizeof(int32_t)) + spread_bytes(most, degree, dim)
+        most * (sizeof(uint64_t) + 2 * sizeof(int32_t)) + spread_bytes(most, degree, dim, kernel)
     )
     cdef int32_t *batch = <int32_t *>(entries + most)
     cdef int32_t *distances = batch + most
@@ -424,7 +423,7 @@ def join_links(
                 entries[j] = NONE
             hr_score_nodes(&codes[0, 0], dim, &codes[i, 0], batch, count, distances)
             for j in range(count):
-                offer(entries, count, packed(distances[j], batch[j]))
+                hr_offer(entries, count, packed(distances[j], batch[j]))
             kept = 0
             while kept < count and entries[kept] != NONE:
                 kept += 1
@@ -434,7 +433,7 @@ def join_links(
             else:
                 kept = spread(
                     &codes[0, 0], dim, entries, kept, degree, slack, &out[i, 0], memory,
-                    with_products
+                    kernel
                 )
             for j in range(kept, degree):
                 out[i, j] = -1

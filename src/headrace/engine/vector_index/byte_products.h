@@ -1,14 +1,12 @@
 /* Many distances between codes of 8 bits at once, from dot products.
  *
- * AVX-512 VNNI multiplies unsigned by signed bytes and adds four products to each of 16
- * integers. So codes c are laid out in blocks of 16 rows, of which a vector holds four
- * components of each, and a sum for each row comes out without adding within a vector. With
- * q' = q - 128, which is signed,
- *
- *     |c - q|^2 = |c|^2 + |q|^2 - 2 c.q = (|c|^2 - 256 sum(c)) + |q|^2 - 2 c.q'
- *
+ * With |c - q|^2 = |c|^2 + |q|^2 - 2 c.q, where c is a row and q a query, all that takes time
+ * are products. So codes are laid out in blocks of 16 rows, of which a vector holds the same
+ * few components of each row, and a sum for each row comes out without adding within a vector.
  * The result fits into 32 bits for dim <= 2^15, so what wraps around in between is no matter:
  * these are exactly the distances of byte_codes.h. `dim` is a multiple of 16 throughout.
+ *
+ * There is a kernel for each generation of processors, which all do the same.
  */
 
 #ifndef HEADRACE_BYTE_PRODUCTS_H
@@ -20,27 +18,55 @@
 
 #include "../vectors/processor.h"
 
+typedef struct {
+    /* How much memory `compare_all` needs. */
+    size_t (*compare_bytes)(ptrdiff_t count, size_t dim, ptrdiff_t pool_size);
+
+    /* Offer each of some nodes to each other; pools are those of byte_links.pyx. */
+    void (*compare_all)(const uint8_t *codes, size_t dim, const int32_t *nodes, ptrdiff_t count,
+                        uint64_t *pools, ptrdiff_t pool_size, uint8_t *memory);
+
+    /* How much memory `nearest_pivots` needs. */
+    size_t (*nearest_bytes)(ptrdiff_t pivot_count, size_t dim);
+
+    /* The position of the nearest pivot of each node; the first of those equally near. */
+    void (*nearest_pivots)(const uint8_t *codes, size_t dim, const int32_t *nodes,
+                           ptrdiff_t count, const int32_t *pivots, ptrdiff_t pivot_count,
+                           int32_t *out, uint8_t *memory);
+
+    /* How much memory `spread` needs. */
+    size_t (*spread_bytes)(ptrdiff_t count, size_t dim);
+
+    /* As `spread` of byte_links.pyx. */
+    ptrdiff_t (*spread)(const uint8_t *codes, size_t dim, const uint64_t *entries,
+                        ptrdiff_t count, ptrdiff_t degree, float slack, int32_t *out,
+                        uint8_t *memory);
+} hr_kernel;
+
+/* Put an entry in its place among ascending ones, unless it is there or all are below it; the
+ * last falls out. Returns whether it was. */
+HR_INLINE int hr_offer(uint64_t *pool, ptrdiff_t size, uint64_t entry)
+{
+    ptrdiff_t low = 0;
+    if (entry >= pool[size - 1])
+        return 0;
+    /* Without branches, which no processor could predict. */
+    for (ptrdiff_t left = size; left > 1;) {
+        ptrdiff_t half = left / 2;
+        low += half & -(ptrdiff_t)(pool[low + half - 1] < entry);
+        left -= half;
+    }
+    if (pool[low] == entry)
+        return 0;
+    memmove(pool + low + 1, pool + low, (size_t)(size - low - 1) * sizeof(uint64_t));
+    pool[low] = entry;
+    return 1;
+}
+
 #if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 9)
-#define HR_HAVE_PRODUCTS 1
-#else
-#define HR_HAVE_PRODUCTS 0
-#endif
-
-enum { HR_ROWS = 16, HR_QUERIES = 8 };
-
-#if HR_HAVE_PRODUCTS
 #include <immintrin.h>
 
-#define HR_VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
-#define HR_VNNI_INLINE \
-    static inline __attribute__((always_inline, target("avx512f,avx512bw,avx512vl,avx512vnni")))
-
-/* Whether this processor has the instructions. */
-static int hr_has_products(void)
-{
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-}
+enum { HR_ROWS = 16, HR_QUERIES = 8 };
 
 /* The rows of as many blocks as `count` rows need. */
 HR_INLINE ptrdiff_t hr_filled_rows(ptrdiff_t count)
@@ -49,434 +75,37 @@ HR_INLINE ptrdiff_t hr_filled_rows(ptrdiff_t count)
 }
 
 /* The next part of some memory, at a multiple of 64 bytes. */
-HR_VNNI_INLINE void *hr_part(uint8_t **memory, size_t byte_count)
+HR_INLINE void *hr_part(uint8_t **memory, size_t byte_count)
 {
     void *part = (void *)(((uintptr_t)*memory + 63) & ~(uintptr_t)63);
     *memory = (uint8_t *)part + byte_count;
     return part;
 }
 
-/* Columns of 16 rows of 16 integers. */
-HR_VNNI_INLINE void hr_transpose(__m512i *rows)
-{
-    __m512i a[16], b[16];
-#pragma GCC unroll 8
-    for (int i = 0; i < 16; i += 2) {
-        a[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        a[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
-        b[i + 1] = _mm512_unpackhi_epi64(a[i], a[i + 2]);
-        b[i + 2] = _mm512_unpacklo_epi64(a[i + 1], a[i + 3]);
-        b[i + 3] = _mm512_unpackhi_epi64(a[i + 1], a[i + 3]);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        __m512i even_low = _mm512_shuffle_i32x4(b[i], b[i + 4], 0x88);
-        __m512i odd_low = _mm512_shuffle_i32x4(b[i], b[i + 4], 0xdd);
-        __m512i even_high = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0x88);
-        __m512i odd_high = _mm512_shuffle_i32x4(b[i + 8], b[i + 12], 0xdd);
-        rows[i] = _mm512_shuffle_i32x4(even_low, even_high, 0x88);
-        rows[i + 4] = _mm512_shuffle_i32x4(odd_low, odd_high, 0x88);
-        rows[i + 8] = _mm512_shuffle_i32x4(even_low, even_high, 0xdd);
-        rows[i + 12] = _mm512_shuffle_i32x4(odd_low, odd_high, 0xdd);
-    }
-}
+#include "byte_products_avx2.h"
+#include "byte_products_avx512.h"
 
-/* The codes of some nodes in blocks of 16, the last filled up with the last node; of each
- * |c|^2, and |c|^2 - 256 sum(c). */
-HR_VNNI_INLINE void hr_fill_blocks(const uint8_t *codes, size_t dim, const int32_t *nodes,
-                                   ptrdiff_t count, uint8_t *blocks, int32_t *lengths,
-                                   int32_t *offsets)
-{
-    const __m512i ones = _mm512_set1_epi8(1), low_bytes = _mm512_set1_epi16(0xff);
-    for (ptrdiff_t first = 0; first < count; first += HR_ROWS) {
-        const uint8_t *of_row[HR_ROWS];
-        __m512i sum = _mm512_setzero_si512(), length = sum;
-        for (ptrdiff_t i = 0; i < HR_ROWS; i++)
-            of_row[i] = codes + dim * (size_t)nodes[first + i < count ? first + i : count - 1];
-        for (size_t begin = 0; begin < dim; begin += 64) {
-            size_t vectors = dim - begin < 64 ? (dim - begin) / 4 : 16;
-            __mmask16 inside = (__mmask16)(0xffff >> (16 - vectors));
-            __m512i rows[HR_ROWS];
-#pragma GCC unroll 16
-            for (int i = 0; i < HR_ROWS; i++)
-                rows[i] = _mm512_maskz_loadu_epi32(inside, of_row[i] + begin);
-            hr_transpose(rows);
-#pragma GCC unroll 16
-            for (size_t i = 0; i < 16; i++) {
-                __m512i even = _mm512_and_si512(rows[i], low_bytes);
-                __m512i odd = _mm512_srli_epi16(rows[i], 8);
-                if (i >= vectors)
-                    break;
-                _mm512_store_si512(blocks + 16 * begin + 64 * i, rows[i]);
-                sum = _mm512_dpbusd_epi32(sum, rows[i], ones);
-                length = _mm512_dpwssd_epi32(length, even, even);
-                length = _mm512_dpwssd_epi32(length, odd, odd);
-            }
-        }
-        _mm512_storeu_si512(lengths + first, length);
-        _mm512_storeu_si512(offsets + first, _mm512_sub_epi32(length, _mm512_slli_epi32(sum, 8)));
-        blocks += HR_ROWS * dim;
-    }
-}
+static const hr_kernel hr_kernels[] = {
+    {hr256_compare_bytes, hr256_compare_all, hr256_nearest_bytes, hr256_nearest_pivots,
+     hr256_spread_bytes, hr256_spread},
+    {hr512_compare_bytes, hr512_compare_all, hr512_nearest_bytes, hr512_nearest_pivots,
+     hr512_spread_bytes, hr512_spread},
+};
 
-/* q - 128. */
-HR_VNNI_INLINE void hr_copy_signed(const uint8_t *code, size_t dim, uint8_t *out)
+/* How many of these the processor has the instructions for; the last is the fastest. */
+static int hr_kernels_supported(void)
 {
-    for (size_t i = 0; i < dim; i += 16)
-        _mm_storeu_si128((__m128i *)(out + i),
-                         _mm_xor_si128(_mm_loadu_si128((const __m128i *)(code + i)),
-                                       _mm_set1_epi8((char)0x80)));
-}
-
-/* c.q' of the rows of some blocks with some queries: for each block, for each query. Both stand
- * one behind the other, and are so few that all sums stay in registers. */
-HR_VNNI_INLINE void hr_multiply(const uint8_t *blocks, size_t dim, const int block_count,
-                                const uint8_t *queries, const int query_count,
-                                __m512i *products)
-{
-    for (int i = 0; i < block_count * query_count; i++)
-        products[i] = _mm512_setzero_si512();
-    for (size_t i = 0; i < dim; i += 4) {
-#pragma GCC unroll 8
-        for (int q = 0; q < query_count; q++) {
-            int32_t four;
-            memcpy(&four, queries + (size_t)q * dim + i, 4);
-            __m512i components = _mm512_set1_epi32(four);
-#pragma GCC unroll 8
-            for (int b = 0; b < block_count; b++)
-                products[b * query_count + q] = _mm512_dpbusd_epi32(
-                    products[b * query_count + q],
-                    _mm512_load_si512(blocks + (size_t)b * HR_ROWS * dim + 16 * i), components);
-        }
-    }
-}
-
-HR_VNNI_INLINE __m512i hr_distances(__m512i products, const int32_t *offsets, int32_t length)
-{
-    __m512i constant = _mm512_add_epi32(_mm512_load_si512(offsets), _mm512_set1_epi32(length));
-    return _mm512_sub_epi32(constant, _mm512_slli_epi32(products, 1));
-}
-
-/* Put an entry in its place among ascending ones that lack it; the last falls out. */
-HR_VNNI_INLINE void hr_insert(__m512i *entries, ptrdiff_t vectors, uint64_t entry)
-{
-    const __m512i added = _mm512_set1_epi64((long long)entry);
-    __m512i here = entries[vectors - 1];
-    for (ptrdiff_t i = vectors - 1; i >= 0; i--) {
-        __m512i below = i ? entries[i - 1] : _mm512_setzero_si512();
-        __m512i before = _mm512_alignr_epi64(here, below, 7);
-        entries[i] = _mm512_min_epu64(here, _mm512_max_epu64(before, added));
-        here = below;
-    }
-}
-
-/* Offer nodes to a pool, by their distances; those that it begins with are left out.
- *
- * The pool is filled up with entries of all ones to whole vectors; `known` has room for half
- * as many, and one more; `distances` and `nodes` are changed. */
-HR_VNNI_INLINE void hr_offer(uint64_t *pool, ptrdiff_t pool_size, int32_t *nodes,
-                             int32_t *distances, ptrdiff_t count, __m512i *known)
-{
-    __m512i *entries = (__m512i *)pool;
-    const ptrdiff_t vectors = (pool_size + 7) / 8;
-    ptrdiff_t new_count = 0;
-    for (ptrdiff_t i = 0; i < vectors; i += 2) {
-        __m256i first = _mm512_cvtepi64_epi32(entries[i]);
-        __m256i second = i + 1 < vectors ? _mm512_cvtepi64_epi32(entries[i + 1]) : first;
-        known[i / 2] = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
-    }
-    for (ptrdiff_t i = 0; i < count; i++) {
-        const __m512i node = _mm512_set1_epi32(nodes[i]);
-        __m512i differing = _mm512_xor_si512(known[0], node);
-        for (ptrdiff_t j = 1; j < (vectors + 1) / 2; j++)
-            differing = _mm512_min_epu32(differing, _mm512_xor_si512(known[j], node));
-        nodes[new_count] = nodes[i];
-        distances[new_count] = distances[i];
-        new_count += !_mm512_testn_epi32_mask(differing, differing);
-    }
-    for (ptrdiff_t i = 0; i < new_count; i++) {
-        uint64_t entry = (uint64_t)distances[i] << 32 | (uint32_t)nodes[i];
-        if (entry < pool[pool_size - 1])
-            hr_insert(entries, vectors, entry);
-    }
-}
-
-/* A distance that `wanted` of some are not beyond, and mostly few more: INT32_MAX - 1 if there
- * are not so many; those that are INT32_MAX do not count. */
-HR_VNNI_INLINE int32_t hr_bound(const int32_t *distances, ptrdiff_t rows, ptrdiff_t wanted)
-{
-    const __m512i none = _mm512_set1_epi32(INT32_MAX);
-    __m512i least = none, most = _mm512_setzero_si512();
-    ptrdiff_t count = 0;
-    for (ptrdiff_t i = 0; i < rows; i += HR_ROWS) {
-        __m512i distance = _mm512_load_si512(distances + i);
-        __mmask16 is_one = _mm512_cmpneq_epi32_mask(distance, none);
-        least = _mm512_min_epi32(least, distance);
-        most = _mm512_mask_max_epi32(most, is_one, most, distance);
-        count += __builtin_popcount(is_one);
-    }
-    if (count < wanted)
-        return INT32_MAX - 1;
-    int32_t low = _mm512_reduce_min_epi32(least), high = _mm512_reduce_max_epi32(most);
-    for (int step = 0; step < 10 && low < high && count > wanted + wanted / 4; step++) {
-        int32_t middle = low + (high - low) / 2;
-        ptrdiff_t within = 0;
-        for (ptrdiff_t i = 0; i < rows; i += HR_ROWS)
-            within += __builtin_popcount(_mm512_cmple_epi32_mask(
-                _mm512_load_si512(distances + i), _mm512_set1_epi32(middle)));
-        if (within < wanted) {
-            low = middle + 1;
-        } else {
-            high = middle;
-            count = within;
-        }
-    }
-    return high;
-}
-
-/* How much memory the function below needs. */
-static size_t hr_compare_bytes(ptrdiff_t count, size_t dim, ptrdiff_t pool_size)
-{
-    size_t rows = (size_t)hr_filled_rows(count);
-    return rows * (dim + (5 + HR_QUERIES) * sizeof(int32_t)) + HR_QUERIES * (dim + 4)
-        + ((size_t)pool_size + 8) * (sizeof(uint64_t) + sizeof(int32_t)) + 14 * 64;
-}
-
-/* Offer each of some nodes to each other; pools are those of byte_links.pyx. */
-HR_VNNI static void hr_compare_all(const uint8_t *codes, size_t dim, const int32_t *nodes,
-                                   ptrdiff_t count, uint64_t *pools, ptrdiff_t pool_size,
-                                   uint8_t *memory)
-{
-    const ptrdiff_t rows = hr_filled_rows(count);
-    const ptrdiff_t pool_vectors = (pool_size + 7) / 8;
-    const size_t row_bytes = (size_t)rows * sizeof(int32_t);
-    uint8_t *blocks = hr_part(&memory, (size_t)rows * dim);
-    int32_t *lengths = hr_part(&memory, row_bytes);
-    int32_t *offsets = hr_part(&memory, row_bytes);
-    int32_t *names = hr_part(&memory, row_bytes);
-    int32_t *distances = hr_part(&memory, HR_QUERIES * row_bytes);
-    int32_t *near_distances = hr_part(&memory, row_bytes + 64);
-    int32_t *near_nodes = hr_part(&memory, row_bytes + 64);
-    uint8_t *queries = hr_part(&memory, HR_QUERIES * dim);
-    uint64_t *pool = hr_part(&memory, (size_t)pool_vectors * 64);
-    __m512i *known = hr_part(&memory, (size_t)(pool_vectors + 1) / 2 * sizeof(__m512i));
-    if (!count)
-        return;
-    hr_fill_blocks(codes, dim, nodes, count, blocks, lengths, offsets);
-    memcpy(names, nodes, (size_t)count * sizeof(int32_t));
-    for (ptrdiff_t first = 0; first < count; first += HR_QUERIES) {
-        for (ptrdiff_t q = 0; q < HR_QUERIES; q++) {
-            ptrdiff_t row = first + q < count ? first + q : count - 1;
-            hr_copy_signed(codes + dim * (size_t)nodes[row], dim, queries + (size_t)q * dim);
-            hr_prefetch(pools + nodes[row] * pool_size, (size_t)pool_size * sizeof(uint64_t));
-        }
-        for (ptrdiff_t row = 0; row < rows; row += HR_ROWS) {
-            __m512i products[HR_QUERIES];
-            hr_multiply(blocks + (size_t)row * dim, dim, 1, queries, HR_QUERIES, products);
-#pragma GCC unroll 8
-            for (int q = 0; q < HR_QUERIES; q++)
-                _mm512_store_si512(
-                    distances + q * rows + row,
-                    hr_distances(products[q], offsets + row, lengths[first + q]));
-        }
-        for (ptrdiff_t q = 0; q < HR_QUERIES && first + q < count; q++) {
-            int32_t *of_query = distances + q * rows;
-            uint64_t *kept = pools + nodes[first + q] * pool_size;
-            ptrdiff_t near_count = 0;
-            memcpy(pool, kept, (size_t)pool_size * sizeof(uint64_t));
-            for (ptrdiff_t i = pool_size; i < 8 * pool_vectors; i++)
-                pool[i] = UINT64_MAX;
-            /* No distance is as large as INT32_MAX. */
-            of_query[first + q] = INT32_MAX;
-            for (ptrdiff_t i = count; i < rows; i++)
-                of_query[i] = INT32_MAX;
-            int32_t worst = pool[pool_size - 1] == UINT64_MAX
-                ? hr_bound(of_query, rows, pool_size)
-                : (int32_t)(pool[pool_size - 1] >> 32);
-            for (ptrdiff_t i = 0; i < rows; i += HR_ROWS) {
-                __m512i distance = _mm512_load_si512(of_query + i);
-                __mmask16 is_near = _mm512_cmple_epi32_mask(distance, _mm512_set1_epi32(worst));
-                _mm512_storeu_si512(near_distances + near_count,
-                                    _mm512_maskz_compress_epi32(is_near, distance));
-                _mm512_storeu_si512(
-                    near_nodes + near_count,
-                    _mm512_maskz_compress_epi32(is_near, _mm512_load_si512(names + i)));
-                near_count += __builtin_popcount(is_near);
-            }
-            hr_offer(pool, pool_size, near_nodes, near_distances, near_count, known);
-            memcpy(kept, pool, (size_t)pool_size * sizeof(uint64_t));
-        }
-    }
-}
-
-/* How much memory the function below needs. */
-static size_t hr_nearest_bytes(ptrdiff_t pivot_count, size_t dim)
-{
-    size_t rows = (size_t)hr_filled_rows(pivot_count);
-    return rows * (dim + 2 * sizeof(int32_t)) + HR_QUERIES * dim + 5 * 64;
-}
-
-/* The position of the nearest pivot of each node; the first of those that are equally near. */
-HR_VNNI static void hr_nearest_pivots(const uint8_t *codes, size_t dim, const int32_t *nodes,
-                                      ptrdiff_t count, const int32_t *pivots,
-                                      ptrdiff_t pivot_count, int32_t *out, uint8_t *memory)
-{
-    const ptrdiff_t rows = hr_filled_rows(pivot_count);
-    uint8_t *blocks = hr_part(&memory, (size_t)rows * dim);
-    int32_t *lengths = hr_part(&memory, (size_t)rows * sizeof(int32_t));
-    int32_t *offsets = hr_part(&memory, (size_t)rows * sizeof(int32_t));
-    uint8_t *queries = hr_part(&memory, HR_QUERIES * dim);
-    hr_fill_blocks(codes, dim, pivots, pivot_count, blocks, lengths, offsets);
-    for (ptrdiff_t first = 0; first < count; first += HR_QUERIES) {
-        int32_t nearest[HR_QUERIES];
-        for (ptrdiff_t q = 0; q < HR_QUERIES; q++) {
-            ptrdiff_t row = first + q < count ? first + q : count - 1;
-            ptrdiff_t next = row + 2 * HR_QUERIES < count ? row + 2 * HR_QUERIES : row;
-            hr_prefetch(codes + dim * (size_t)nodes[next], dim);
-            hr_copy_signed(codes + dim * (size_t)nodes[row], dim, queries + (size_t)q * dim);
-            nearest[q] = INT32_MAX;
-        }
-        for (ptrdiff_t row = 0; row < rows; row += HR_ROWS) {
-            __m512i products[HR_QUERIES];
-            hr_multiply(blocks + (size_t)row * dim, dim, 1, queries, HR_QUERIES, products);
-            for (ptrdiff_t q = 0; q < HR_QUERIES && first + q < count; q++) {
-                /* |q|^2 is the same for all; without it they fit into 32 bits as well. The
-                 * last pivot stands again in what fills the block up, behind itself. */
-                __m512i distance = hr_distances(products[q], offsets + row, 0);
-                int32_t least = _mm512_reduce_min_epi32(distance);
-                if (least < nearest[q]) {
-                    nearest[q] = least;
-                    out[first + q] = (int32_t)row
-                        + __builtin_ctz(_mm512_cmpeq_epi32_mask(distance,
-                                                                _mm512_set1_epi32(least)));
-                }
-            }
-        }
-    }
-}
-
-/* How much memory the function below needs. */
-static size_t hr_spread_bytes(ptrdiff_t count, size_t dim)
-{
-    size_t rows = (size_t)hr_filled_rows(count);
-    return rows * (dim + 4 * sizeof(int32_t) + 1) + dim + 7 * 64;
-}
-
-/* Add to `hidden` which rows of some blocks are much nearer to a query than to their node. */
-HR_VNNI_INLINE void hr_hide(const uint8_t *blocks, size_t dim, const int block_count,
-                            const uint8_t *query, int32_t length, const int32_t *offsets,
-                            const int32_t *distances, float slack, __mmask16 *hidden)
-{
-    __m512i products[4];
-    hr_multiply(blocks, dim, block_count, query, 1, products);
-    for (int b = 0; b < block_count; b++) {
-        __m512 between =
-            _mm512_cvtepi32_ps(hr_distances(products[b], offsets + b * HR_ROWS, length));
-        __m512 distance = _mm512_cvtepi32_ps(_mm512_load_si512(distances + b * HR_ROWS));
-        hidden[b] |= _mm512_cmp_ps_mask(_mm512_mul_ps(_mm512_set1_ps(slack), between), distance,
-                                        _CMP_LT_OQ);
-    }
-}
-
-/* As `spread` of byte_links.pyx. */
-HR_VNNI static ptrdiff_t hr_spread(const uint8_t *codes, size_t dim, const uint64_t *entries,
-                                   ptrdiff_t count, ptrdiff_t degree, float slack, int32_t *out,
-                                   uint8_t *memory)
-{
-    const ptrdiff_t most = hr_filled_rows(count);
-    uint8_t *blocks = hr_part(&memory, (size_t)most * dim);
-    int32_t *lengths = hr_part(&memory, (size_t)most * sizeof(int32_t));
-    int32_t *offsets = hr_part(&memory, (size_t)most * sizeof(int32_t));
-    int32_t *nodes = hr_part(&memory, (size_t)most * sizeof(int32_t));
-    int32_t *distances = hr_part(&memory, (size_t)most * sizeof(int32_t));
-    uint8_t *query = hr_part(&memory, dim);
-    __mmask16 *hidden = hr_part(&memory, (size_t)most / HR_ROWS * sizeof(__mmask16));
-    ptrdiff_t known = 0, kept = 0;
-    for (; known < count && entries[known] != UINT64_MAX; known++) {
-        nodes[known] = (int32_t)(uint32_t)entries[known];
-        distances[known] = (int32_t)(entries[known] >> 32);
-    }
-    hr_fill_blocks(codes, dim, nodes, known, blocks, lengths, offsets);
-    memset(hidden, 0, (size_t)most / HR_ROWS * sizeof(__mmask16));
-    for (ptrdiff_t i = 0; i < known && kept < degree; i++) {
-        if (hidden[i / HR_ROWS] >> i % HR_ROWS & 1)
-            continue;
-        if (!distances[i] && kept >= (degree + 1) / 2)
-            continue;
-        out[kept++] = nodes[i];
-        hr_copy_signed(codes + dim * (size_t)nodes[i], dim, query);
-        for (ptrdiff_t row = i & ~(ptrdiff_t)(HR_ROWS - 1); row < known; row += 4 * HR_ROWS) {
-            const uint8_t *first = blocks + (size_t)row * dim;
-            const int32_t *of_first = offsets + row, *away = distances + row;
-            __mmask16 *behind = hidden + row / HR_ROWS;
-            switch ((hr_filled_rows(known) - row) / HR_ROWS) {
-            case 1:
-                hr_hide(first, dim, 1, query, lengths[i], of_first, away, slack, behind);
-                break;
-            case 2:
-                hr_hide(first, dim, 2, query, lengths[i], of_first, away, slack, behind);
-                break;
-            case 3:
-                hr_hide(first, dim, 3, query, lengths[i], of_first, away, slack, behind);
-                break;
-            default:
-                hr_hide(first, dim, 4, query, lengths[i], of_first, away, slack, behind);
-            }
-        }
-    }
-    return kept;
+    if (!__builtin_cpu_supports("avx2"))
+        return 0;
+    return hr512_is_supported() ? 2 : 1;
 }
 
 #else
 
-static int hr_has_products(void)
-{
-    return 0;
-}
+static const hr_kernel hr_kernels[1] = {{0, 0, 0, 0, 0, 0}};
 
-/* Never called. */
-static size_t hr_compare_bytes(ptrdiff_t count, size_t dim, ptrdiff_t pool_size)
+static int hr_kernels_supported(void)
 {
-    (void)count, (void)dim, (void)pool_size;
-    return 0;
-}
-
-static void hr_compare_all(const uint8_t *codes, size_t dim, const int32_t *nodes,
-                           ptrdiff_t count, uint64_t *pools, ptrdiff_t pool_size, uint8_t *memory)
-{
-    (void)codes, (void)dim, (void)nodes, (void)count, (void)pools, (void)pool_size, (void)memory;
-}
-
-static size_t hr_nearest_bytes(ptrdiff_t pivot_count, size_t dim)
-{
-    (void)pivot_count, (void)dim;
-    return 0;
-}
-
-static void hr_nearest_pivots(const uint8_t *codes, size_t dim, const int32_t *nodes,
-                              ptrdiff_t count, const int32_t *pivots, ptrdiff_t pivot_count,
-                              int32_t *out, uint8_t *memory)
-{
-    (void)codes, (void)dim, (void)nodes, (void)count, (void)pivots, (void)pivot_count, (void)out;
-    (void)memory;
-}
-
-static size_t hr_spread_bytes(ptrdiff_t count, size_t dim)
-{
-    (void)count, (void)dim;
-    return 0;
-}
-
-static ptrdiff_t hr_spread(const uint8_t *codes, size_t dim, const uint64_t *entries,
-                           ptrdiff_t count, ptrdiff_t degree, float slack, int32_t *out,
-                           uint8_t *memory)
-{
-    (void)codes, (void)dim, (void)entries, (void)count, (void)degree, (void)slack, (void)out;
-    (void)memory;
     return 0;
 }
 

@@ -31,6 +31,8 @@ _SAMPLE_QUERIES = 64
 _SAMPLE_NEAREST = 10
 _SAMPLE_CANDIDATES = 20
 _SAMPLE_RECALL_MIN = 0.98
+# Of distances that come from lengths and products of 32-bit floats, of the largest.
+_ROUNDING = 1e-6
 
 
 class ByteCodes:
@@ -126,13 +128,17 @@ class ByteCodes:
             return True
         queries = slice(0, None, max(1, len(sample) // _SAMPLE_QUERIES))
         coded = self.encode(sample)
-        truth = _nearest(sample[queries], sample, _SAMPLE_NEAREST)
-        found = _nearest(coded[queries], coded, _SAMPLE_CANDIDATES)
-        kept = [
-            np.isin(wanted, candidates).mean()
-            for wanted, candidates in zip(truth, found, strict=True)
-        ]
-        return float(np.mean(kept)) >= _SAMPLE_RECALL_MIN
+        # Rounding is least about the middle.
+        centred = sample - sample.mean(axis=0)
+        distances = _squared_distances(centred[queries], centred)
+        by_codes = _squared_distances(coded[queries], coded)
+        candidates = np.argpartition(by_codes, _SAMPLE_CANDIDATES - 1, axis=1)
+        found = np.take_along_axis(distances, candidates[:, :_SAMPLE_CANDIDATES], axis=1)
+        # Of copies, or what is as near, any will do; how near is known up to rounding.
+        bounds = np.partition(distances, _SAMPLE_NEAREST - 1, axis=1)[:, [_SAMPLE_NEAREST - 1]]
+        bounds += _ROUNDING * np.abs(distances).max(axis=1, keepdims=True)
+        kept = np.minimum((found <= bounds).sum(axis=1), _SAMPLE_NEAREST)
+        return float(kept.mean()) >= _SAMPLE_RECALL_MIN * _SAMPLE_NEAREST
 
     def _scaled(self, vectors: FloatMatrix) -> FloatMatrix:
         scaled = vectors - self.middle
@@ -141,8 +147,7 @@ class ByteCodes:
         return scaled
 
 
-def _nearest(queries: FloatMatrix, vectors: FloatMatrix, k: int) -> NDArray[np.int64]:
-    """Positions of the k nearest by Euclidean distance, shape (queries, k)."""
-    lengths = np.einsum("ij,ij->i", vectors, vectors)
-    distances = lengths - 2 * (queries @ vectors.T)
-    return np.argpartition(distances, k - 1, axis=1)[:, :k].astype(np.int64)
+def _squared_distances(queries: FloatMatrix, vectors: FloatMatrix) -> FloatMatrix:
+    """Shape (queries, vectors), without the squared length of each query."""
+    lengths: FloatMatrix = np.einsum("ij,ij->i", vectors, vectors)
+    return lengths - 2 * (queries @ vectors.T)
