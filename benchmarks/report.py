@@ -27,7 +27,7 @@ _INTRODUCTION = """\
 # Benchmarks
 
 Written by `python -m benchmarks.report` from the files in `benchmarks/results`; `make bench` \
-measures (about 25 minutes on two cores), `make bench-large` measures a million vectors.
+measures (about 12 minutes on two cores), `make bench-large` measures a million vectors.
 
 Figures are ratios to a rival that was measured in the same run, in turn, a block of calls \
 each; no absolute time is worth quoting from another machine, and no speed without its recall \
