@@ -301,8 +301,8 @@ class Source:
     def _close_consumer(self) -> None:
         try:
             self._consumer.close()
-        except KafkaException as error:
-            logger.warning("%s has not left its group: %s", self._source, error)
+        except Exception:
+            logger.warning("%s has not left its group", self._source, exc_info=True)
 
     def _fall_silent(self) -> None:
         """Nothing is flushed, dropped or saved any more, whatever the consumer calls."""

@@ -50,6 +50,16 @@ def test_equal_vectors_can_be_coded() -> None:
     assert codes.good_enough(vectors)
 
 
+def test_what_is_far_makes_no_codes_of_what_is_near_good_enough() -> None:
+    vectors = drawn(4000, 32)
+    vectors[7] *= np.float32(1000)
+    assert not ByteCodes.fit(vectors).good_enough(vectors)
+    centres = np.random.default_rng(8).random((20, 16), dtype=np.float32)
+    for apart, is_good in ((2e-4, False), (1e-2, True)):
+        close = np.repeat(centres, 100, axis=0) + np.float32(apart) * drawn(2000, 16)
+        assert ByteCodes.fit(close).good_enough(close) is is_good
+
+
 def test_copies_can_be_coded_whichever_of_them_are_found() -> None:
     vectors = np.repeat(drawn(12, 24), 300, axis=0)
     np.random.default_rng(6).shuffle(vectors)

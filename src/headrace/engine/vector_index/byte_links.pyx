@@ -10,7 +10,7 @@ beside each other, and what comes out does not depend on their order.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy
 
 from headrace.engine.vector_index.byte_codes cimport hr_prefetch, hr_score_block, hr_score_nodes
 

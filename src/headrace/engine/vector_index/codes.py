@@ -31,8 +31,8 @@ _SAMPLE_QUERIES = 64
 _SAMPLE_NEAREST = 10
 _SAMPLE_CANDIDATES = 20
 _SAMPLE_RECALL_MIN = 0.98
-# Of distances that come from lengths and products of 32-bit floats, of the largest.
-_ROUNDING = 1e-6
+# Squared distances that differ by less, of themselves, are the same up to rounding.
+_ROUNDING = 1e-5
 
 
 class ByteCodes:
@@ -128,17 +128,17 @@ class ByteCodes:
             return True
         queries = slice(0, None, max(1, len(sample) // _SAMPLE_QUERIES))
         coded = self.encode(sample)
-        # Rounding is least about the middle.
-        centred = sample - sample.mean(axis=0)
-        distances = _squared_distances(centred[queries], centred)
         by_codes = _squared_distances(coded[queries], coded)
         candidates = np.argpartition(by_codes, _SAMPLE_CANDIDATES - 1, axis=1)
-        found = np.take_along_axis(distances, candidates[:, :_SAMPLE_CANDIDATES], axis=1)
-        # Of copies, or what is as near, any will do; how near is known up to rounding.
-        bounds = np.partition(distances, _SAMPLE_NEAREST - 1, axis=1)[:, [_SAMPLE_NEAREST - 1]]
-        bounds += _ROUNDING * np.abs(distances).max(axis=1, keepdims=True)
-        kept = np.minimum((found <= bounds).sum(axis=1), _SAMPLE_NEAREST)
-        return float(kept.mean()) >= _SAMPLE_RECALL_MIN * _SAMPLE_NEAREST
+        kept = 0
+        for query, found in zip(sample[queries], candidates[:, :_SAMPLE_CANDIDATES], strict=True):
+            # From differences: those of lengths and products are as wrong as what is far is far.
+            distances = np.square(sample - query).sum(axis=1)
+            # Of copies, or what is as near, any will do.
+            bound = np.partition(distances, _SAMPLE_NEAREST - 1)[_SAMPLE_NEAREST - 1]
+            near = np.count_nonzero(distances[found] <= bound * (1 + _ROUNDING))
+            kept += min(int(near), _SAMPLE_NEAREST)
+        return kept >= _SAMPLE_RECALL_MIN * _SAMPLE_NEAREST * len(candidates)
 
     def _scaled(self, vectors: FloatMatrix) -> FloatMatrix:
         scaled = vectors - self.middle
