@@ -283,9 +283,10 @@ class Source:
         if closing.is_alive():
             self._fall_silent()
             logger.warning(
-                "%s: Kafka does not answer: the group waits for this member until its session "
-                "times out (session.timeout.ms)",
+                "%s has not left its group within %g s: Kafka does not answer, and the group may "
+                "wait for this member until its session times out (session.timeout.ms)",
                 self._source,
+                _CLOSE_TIMEOUT_S,
             )
 
     def abandon(self) -> None:

@@ -82,6 +82,60 @@ HR_INLINE void *hr_part(uint8_t **memory, size_t byte_count)
     return part;
 }
 
+/* Inlined, so that what is plain C here is done by each kernel's instructions: */
+
+/* A distance that `wanted` of some are not beyond, and mostly few more: INT32_MAX - 1 if there
+ * are not so many; those that are INT32_MAX do not count. */
+HR_INLINE int32_t hr_bound(const int32_t *distances, ptrdiff_t rows, ptrdiff_t wanted)
+{
+    int32_t low = INT32_MAX, high = 0, count = 0;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        int32_t present = distances[i] == INT32_MAX ? 0 : distances[i];
+        low = distances[i] < low ? distances[i] : low;
+        high = present > high ? present : high;
+        count += distances[i] != INT32_MAX;
+    }
+    if (count < wanted)
+        return INT32_MAX - 1;
+    for (int step = 0; step < 10 && low < high && count > wanted + wanted / 4; step++) {
+        int32_t middle = low + (high - low) / 2, within = 0;
+        for (ptrdiff_t i = 0; i < rows; i++)
+            within += distances[i] <= middle;
+        if (within < wanted) {
+            low = middle + 1;
+        } else {
+            high = middle;
+            count = within;
+        }
+    }
+    return high;
+}
+
+/* The distance beyond which no row is offered to a pool. Of the distances, that of the row
+ * itself and those of what fills the last block up become INT32_MAX, as which none is. */
+HR_INLINE int32_t hr_worst(int32_t *distances, ptrdiff_t itself, ptrdiff_t count,
+                           ptrdiff_t rows, const uint64_t *pool, ptrdiff_t pool_size)
+{
+    distances[itself] = INT32_MAX;
+    for (ptrdiff_t i = count; i < rows; i++)
+        distances[i] = INT32_MAX;
+    if (pool[pool_size - 1] == UINT64_MAX)
+        return hr_bound(distances, rows, pool_size);
+    return (int32_t)(pool[pool_size - 1] >> 32);
+}
+
+/* The nodes and distances of the entries of a pool; returns how many there are. */
+HR_INLINE ptrdiff_t hr_entries(const uint64_t *pool, ptrdiff_t count, int32_t *nodes,
+                               int32_t *distances)
+{
+    ptrdiff_t known = 0;
+    for (; known < count && pool[known] != UINT64_MAX; known++) {
+        nodes[known] = (int32_t)(uint32_t)pool[known];
+        distances[known] = (int32_t)(pool[known] >> 32);
+    }
+    return known;
+}
+
 #include "byte_products_avx2.h"
 #include "byte_products_avx512.h"
 
@@ -95,7 +149,7 @@ static const hr_kernel hr_kernels[] = {
 /* How many of these the processor has the instructions for; the last is the fastest. */
 static int hr_kernels_supported(void)
 {
-    if (!__builtin_cpu_supports("avx2"))
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("popcnt"))
         return 0;
     return hr512_is_supported() ? 2 : 1;
 }

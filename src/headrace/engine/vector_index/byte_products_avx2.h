@@ -146,39 +146,6 @@ HR_AVX2_INLINE unsigned hr256_more(__m256i numbers, __m256i other)
     return (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(numbers, other)));
 }
 
-/* As `hr512_bound`. */
-HR_AVX2_INLINE int32_t hr256_bound(const int32_t *distances, ptrdiff_t rows, ptrdiff_t wanted)
-{
-    const __m256i none = _mm256_set1_epi32(INT32_MAX);
-    int32_t low = INT32_MAX, high = 0;
-    ptrdiff_t count = 0;
-    for (ptrdiff_t i = 0; i < rows; i++) {
-        int32_t distance = distances[i], present = distance == INT32_MAX ? 0 : distance;
-        low = distance < low ? distance : low;
-        high = present > high ? present : high;
-    }
-    for (ptrdiff_t i = 0; i < rows; i += 8)
-        count += __builtin_popcount(
-            hr256_more(none, _mm256_load_si256((const __m256i *)(distances + i))));
-    if (count < wanted)
-        return INT32_MAX - 1;
-    for (int step = 0; step < 10 && low < high && count > wanted + wanted / 4; step++) {
-        int32_t middle = low + (high - low) / 2;
-        const __m256i behind = _mm256_set1_epi32(middle + 1);
-        ptrdiff_t within = 0;
-        for (ptrdiff_t i = 0; i < rows; i += 8)
-            within += __builtin_popcount(
-                hr256_more(behind, _mm256_load_si256((const __m256i *)(distances + i))));
-        if (within < wanted) {
-            low = middle + 1;
-        } else {
-            high = middle;
-            count = within;
-        }
-    }
-    return high;
-}
-
 static size_t hr256_compare_bytes(ptrdiff_t count, size_t dim, ptrdiff_t pool_size)
 {
     size_t rows = (size_t)hr_filled_rows(count);
@@ -222,13 +189,7 @@ HR_AVX2 static void hr256_compare_all(const uint8_t *codes, size_t dim, const in
         for (ptrdiff_t q = 0; q < HR_QUERIES && first + q < count; q++) {
             int32_t *of_query = distances + q * rows;
             uint64_t *pool = pools + nodes[first + q] * pool_size;
-            /* No distance is as large as INT32_MAX. */
-            of_query[first + q] = INT32_MAX;
-            for (ptrdiff_t i = count; i < rows; i++)
-                of_query[i] = INT32_MAX;
-            int32_t worst = pool[pool_size - 1] == UINT64_MAX
-                ? hr256_bound(of_query, rows, pool_size)
-                : (int32_t)(pool[pool_size - 1] >> 32);
+            int32_t worst = hr_worst(of_query, first + q, count, rows, pool, pool_size);
             for (ptrdiff_t i = 0; i < rows; i += 8) {
                 __m256i eight = _mm256_load_si256((const __m256i *)(of_query + i));
                 unsigned near = hr256_more(_mm256_set1_epi32(worst + 1), eight);
@@ -316,11 +277,8 @@ HR_AVX2 static ptrdiff_t hr256_spread(const uint8_t *codes, size_t dim, const ui
     int32_t *distances = hr_part(&memory, (size_t)most * sizeof(int32_t));
     int16_t *query = hr_part(&memory, dim * sizeof(int16_t));
     uint16_t *hidden = hr_part(&memory, (size_t)most / HR_ROWS * sizeof(uint16_t));
-    ptrdiff_t known = 0, kept = 0;
-    for (; known < count && entries[known] != UINT64_MAX; known++) {
-        nodes[known] = (int32_t)(uint32_t)entries[known];
-        distances[known] = (int32_t)(entries[known] >> 32);
-    }
+    const ptrdiff_t known = hr_entries(entries, count, nodes, distances);
+    ptrdiff_t kept = 0;
     hr256_fill_blocks(codes, dim, nodes, known, blocks, lengths);
     memset(hidden, 0, (size_t)most / HR_ROWS * sizeof(uint16_t));
     for (ptrdiff_t i = 0; i < known && kept < degree; i++) {

@@ -169,40 +169,6 @@ HR_VNNI_INLINE void hr512_offer(uint64_t *pool, ptrdiff_t pool_size, int32_t *no
     }
 }
 
-/* A distance that `wanted` of some are not beyond, and mostly few more: INT32_MAX - 1 if there
- * are not so many; those that are INT32_MAX do not count. */
-HR_VNNI_INLINE int32_t hr512_bound(const int32_t *distances, ptrdiff_t rows, ptrdiff_t wanted)
-{
-    const __m512i none = _mm512_set1_epi32(INT32_MAX);
-    __m512i least = none, most = _mm512_setzero_si512();
-    ptrdiff_t count = 0;
-    for (ptrdiff_t i = 0; i < rows; i += HR_ROWS) {
-        __m512i distance = _mm512_load_si512(distances + i);
-        __mmask16 is_one = _mm512_cmpneq_epi32_mask(distance, none);
-        least = _mm512_min_epi32(least, distance);
-        most = _mm512_mask_max_epi32(most, is_one, most, distance);
-        count += __builtin_popcount(is_one);
-    }
-    if (count < wanted)
-        return INT32_MAX - 1;
-    int32_t low = _mm512_reduce_min_epi32(least), high = _mm512_reduce_max_epi32(most);
-    for (int step = 0; step < 10 && low < high && count > wanted + wanted / 4; step++) {
-        int32_t middle = low + (high - low) / 2;
-        ptrdiff_t within = 0;
-        for (ptrdiff_t i = 0; i < rows; i += HR_ROWS)
-            within += __builtin_popcount(_mm512_cmple_epi32_mask(
-                _mm512_load_si512(distances + i), _mm512_set1_epi32(middle)));
-        if (within < wanted) {
-            low = middle + 1;
-        } else {
-            high = middle;
-            count = within;
-        }
-    }
-    return high;
-}
-
-/* How much memory the function below needs. */
 static size_t hr512_compare_bytes(ptrdiff_t count, size_t dim, ptrdiff_t pool_size)
 {
     size_t rows = (size_t)hr_filled_rows(count);
@@ -210,7 +176,6 @@ static size_t hr512_compare_bytes(ptrdiff_t count, size_t dim, ptrdiff_t pool_si
         + ((size_t)pool_size + 8) * (sizeof(uint64_t) + sizeof(int32_t)) + 14 * 64;
 }
 
-/* Offer each of some nodes to each other; pools are those of byte_links.pyx. */
 HR_VNNI static void hr512_compare_all(const uint8_t *codes, size_t dim, const int32_t *nodes,
                                    ptrdiff_t count, uint64_t *pools, ptrdiff_t pool_size,
                                    uint8_t *memory)
@@ -254,13 +219,7 @@ HR_VNNI static void hr512_compare_all(const uint8_t *codes, size_t dim, const in
             memcpy(pool, kept, (size_t)pool_size * sizeof(uint64_t));
             for (ptrdiff_t i = pool_size; i < 8 * pool_vectors; i++)
                 pool[i] = UINT64_MAX;
-            /* No distance is as large as INT32_MAX. */
-            of_query[first + q] = INT32_MAX;
-            for (ptrdiff_t i = count; i < rows; i++)
-                of_query[i] = INT32_MAX;
-            int32_t worst = pool[pool_size - 1] == UINT64_MAX
-                ? hr512_bound(of_query, rows, pool_size)
-                : (int32_t)(pool[pool_size - 1] >> 32);
+            int32_t worst = hr_worst(of_query, first + q, count, rows, pool, pool_size);
             for (ptrdiff_t i = 0; i < rows; i += HR_ROWS) {
                 __m512i distance = _mm512_load_si512(of_query + i);
                 __mmask16 is_near = _mm512_cmple_epi32_mask(distance, _mm512_set1_epi32(worst));
@@ -277,14 +236,12 @@ HR_VNNI static void hr512_compare_all(const uint8_t *codes, size_t dim, const in
     }
 }
 
-/* How much memory the function below needs. */
 static size_t hr512_nearest_bytes(ptrdiff_t pivot_count, size_t dim)
 {
     size_t rows = (size_t)hr_filled_rows(pivot_count);
     return rows * (dim + 2 * sizeof(int32_t)) + HR_QUERIES * dim + 5 * 64;
 }
 
-/* The position of the nearest pivot of each node; the first of those that are equally near. */
 HR_VNNI static void hr512_nearest_pivots(const uint8_t *codes, size_t dim, const int32_t *nodes,
                                       ptrdiff_t count, const int32_t *pivots,
                                       ptrdiff_t pivot_count, int32_t *out, uint8_t *memory)
@@ -323,7 +280,6 @@ HR_VNNI static void hr512_nearest_pivots(const uint8_t *codes, size_t dim, const
     }
 }
 
-/* How much memory the function below needs. */
 static size_t hr512_spread_bytes(ptrdiff_t count, size_t dim)
 {
     size_t rows = (size_t)hr_filled_rows(count);
@@ -346,7 +302,6 @@ HR_VNNI_INLINE void hr512_hide(const uint8_t *blocks, size_t dim, const int bloc
     }
 }
 
-/* As `spread` of byte_links.pyx. */
 HR_VNNI static ptrdiff_t hr512_spread(const uint8_t *codes, size_t dim, const uint64_t *entries,
                                    ptrdiff_t count, ptrdiff_t degree, float slack, int32_t *out,
                                    uint8_t *memory)
@@ -359,11 +314,8 @@ HR_VNNI static ptrdiff_t hr512_spread(const uint8_t *codes, size_t dim, const ui
     int32_t *distances = hr_part(&memory, (size_t)most * sizeof(int32_t));
     uint8_t *query = hr_part(&memory, dim);
     __mmask16 *hidden = hr_part(&memory, (size_t)most / HR_ROWS * sizeof(__mmask16));
-    ptrdiff_t known = 0, kept = 0;
-    for (; known < count && entries[known] != UINT64_MAX; known++) {
-        nodes[known] = (int32_t)(uint32_t)entries[known];
-        distances[known] = (int32_t)(entries[known] >> 32);
-    }
+    const ptrdiff_t known = hr_entries(entries, count, nodes, distances);
+    ptrdiff_t kept = 0;
     hr512_fill_blocks(codes, dim, nodes, known, blocks, lengths, offsets);
     memset(hidden, 0, (size_t)most / HR_ROWS * sizeof(__mmask16));
     for (ptrdiff_t i = 0; i < known && kept < degree; i++) {

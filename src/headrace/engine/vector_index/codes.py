@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headrace.model.vectors import FloatMatrix, FloatVector
+from headrace.engine.vectors.kernels import all_similarities
+from headrace.model.vectors import Distance, FloatMatrix, FloatVector
 
 CODE_MAX = 255
 
@@ -123,17 +124,18 @@ class ByteCodes:
     def good_enough(self, vectors: FloatMatrix) -> bool:
         """Whether candidates by codes hold nearly all nearest neighbours within a sample."""
         # From all parts of it: rows come in the order in which they were written.
-        sample = vectors[:: max(1, len(vectors) // _SAMPLE_VECTORS)]
+        sample = np.ascontiguousarray(vectors[:: max(1, len(vectors) // _SAMPLE_VECTORS)])
         if len(sample) <= _SAMPLE_CANDIDATES:
             return True
         queries = slice(0, None, max(1, len(sample) // _SAMPLE_QUERIES))
         coded = self.encode(sample)
-        by_codes = _squared_distances(coded[queries], coded)
+        lengths = np.einsum("ij,ij->i", coded, coded)
+        by_codes = lengths - 2 * (coded[queries] @ coded.T)
         candidates = np.argpartition(by_codes, _SAMPLE_CANDIDATES - 1, axis=1)
         kept = 0
         for query, found in zip(sample[queries], candidates[:, :_SAMPLE_CANDIDATES], strict=True):
             # From differences: those of lengths and products are as wrong as what is far is far.
-            distances = np.square(sample - query).sum(axis=1)
+            distances = -all_similarities(query, sample, Distance.EUCLID)
             # Of copies, or what is as near, any will do.
             bound = np.partition(distances, _SAMPLE_NEAREST - 1)[_SAMPLE_NEAREST - 1]
             near = np.count_nonzero(distances[found] <= bound * (1 + _ROUNDING))
@@ -145,9 +147,3 @@ class ByteCodes:
         scaled *= self.steps_per_unit
         scaled += _CODE_MIDDLE
         return scaled
-
-
-def _squared_distances(queries: FloatMatrix, vectors: FloatMatrix) -> FloatMatrix:
-    """Shape (queries, vectors), without the squared length of each query."""
-    lengths: FloatMatrix = np.einsum("ij,ij->i", vectors, vectors)
-    return lengths - 2 * (queries @ vectors.T)
