@@ -9,6 +9,10 @@
 
 #include "../vectors/processor.h"
 
+#if defined(HR_HAS_AVX2)
+#include "byte_codes_avx2.h"
+#endif
+
 HR_INLINE int32_t hr_distance(const uint8_t *a, const uint8_t *b, size_t dim)
 {
     int32_t sum = 0;
@@ -20,22 +24,46 @@ HR_INLINE int32_t hr_distance(const uint8_t *a, const uint8_t *b, size_t dim)
     return sum;
 }
 
-/* Of a code to those of some nodes; `dim` is a multiple of 16. */
 HR_CLONES
-static void hr_score_nodes(const uint8_t *codes, size_t dim, const uint8_t *query,
-                           const int32_t *nodes, ptrdiff_t count, int32_t *out)
+static void hr_score_nodes_plainly(const uint8_t *codes, size_t dim, const uint8_t *query,
+                                   const int32_t *nodes, ptrdiff_t count, int32_t *out)
 {
     for (ptrdiff_t i = 0; i < count; i++)
         out[i] = hr_distance(query, codes + (size_t)nodes[i] * dim, dim);
 }
 
-/* Of a code to the first of some that stand one behind the other. */
 HR_CLONES
-static void hr_score_block(const uint8_t *codes, size_t dim, const uint8_t *query,
-                           ptrdiff_t count, int32_t *out)
+static void hr_score_block_plainly(const uint8_t *codes, size_t dim, const uint8_t *query,
+                                   ptrdiff_t count, int32_t *out)
 {
     for (ptrdiff_t i = 0; i < count; i++)
         out[i] = hr_distance(query, codes + (size_t)i * dim, dim);
+}
+
+/* Of a code to those of some nodes; `dim` is a multiple of 16. */
+static void hr_score_nodes(const uint8_t *codes, size_t dim, const uint8_t *query,
+                           const int32_t *nodes, ptrdiff_t count, int32_t *out)
+{
+#if defined(HR_HAS_AVX2)
+    if (hr256_is_best()) {
+        hr256_score_nodes(codes, dim, query, nodes, count, out);
+        return;
+    }
+#endif
+    hr_score_nodes_plainly(codes, dim, query, nodes, count, out);
+}
+
+/* Of a code to the first of some that stand one behind the other. */
+static void hr_score_block(const uint8_t *codes, size_t dim, const uint8_t *query,
+                           ptrdiff_t count, int32_t *out)
+{
+#if defined(HR_HAS_AVX2)
+    if (hr256_is_best()) {
+        hr256_score_block(codes, dim, query, count, out);
+        return;
+    }
+#endif
+    hr_score_block_plainly(codes, dim, query, count, out);
 }
 
 /* The codes of a vector; 0 if more of it lies outside the box than that share, or so much that

@@ -63,8 +63,7 @@ HR_INLINE int hr_offer(uint64_t *pool, ptrdiff_t size, uint64_t entry)
     return 1;
 }
 
-#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 9)
-#include <immintrin.h>
+#if defined(HR_HAS_AVX2)
 
 enum { HR_ROWS = 16, HR_QUERIES = 8 };
 
@@ -149,7 +148,7 @@ static const hr_kernel hr_kernels[] = {
 /* How many of these the processor has the instructions for; the last is the fastest. */
 static int hr_kernels_supported(void)
 {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("popcnt"))
+    if (!hr256_is_supported())
         return 0;
     return hr512_is_supported() ? 2 : 1;
 }

@@ -8,9 +8,6 @@
 #ifndef HEADRACE_BYTE_PRODUCTS_AVX2_H
 #define HEADRACE_BYTE_PRODUCTS_AVX2_H
 
-#define HR_AVX2 __attribute__((target("avx2,popcnt")))
-#define HR_AVX2_INLINE static inline __attribute__((always_inline, target("avx2,popcnt")))
-
 /* With so many queries the sums of 16 rows stay in registers. */
 enum { HR256_QUERIES = 4 };
 

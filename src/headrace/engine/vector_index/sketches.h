@@ -43,6 +43,10 @@ HR_INLINE int hr_bit_count(uint64_t word)
 #define HR_BIT_COUNT(word) hr_bit_count(word)
 #endif
 
+#if defined(HR_HAS_AVX2)
+#include "sketches_avx2.h"
+#endif
+
 /* The sketches of `count` nodes, with `words` words each, which are 0 before. Of the codes
    less the middle (which is `middle` less a half): their squares' sum, and that twice,
    divided by the sum of their absolute values. */
@@ -296,6 +300,14 @@ static void hr_sketch_bounds(const uint64_t *sketches, size_t words, const uint1
             return;
         }
     }
+#endif
+#if defined(HR_HAS_AVX2)
+    if (words % 2 == 0 && words <= HR256_WORDS_MAX && hr256_is_supported()) {
+        hr256_sketch_bounds(sketches, words, factors, planes, nodes, count, of_query, out);
+        return;
+    }
+#endif
+#if defined(HR_HAS_CLONES)
     if (__builtin_cpu_supports("popcnt")) {
         hr_bounds_by_words(sketches, words, factors, planes, nodes, count, of_query, out);
         return;

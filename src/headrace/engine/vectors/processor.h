@@ -16,12 +16,37 @@
 #define HR_CLONES
 #endif
 
+/* What compilers do not find out by themselves is written for AVX2. */
+#if defined(__x86_64__) && (defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 9)
+#define HR_HAS_AVX2
+#include <immintrin.h>
+#define HR_AVX2 __attribute__((target("avx2,popcnt")))
+#define HR_AVX2_INLINE static inline __attribute__((always_inline, target("avx2,popcnt")))
+#endif
+
 #if defined(__GNUC__)
 #define HR_PREFETCH(address) __builtin_prefetch(address)
 #define HR_INLINE static inline __attribute__((always_inline))
 #else
 #define HR_PREFETCH(address) ((void)(address))
 #define HR_INLINE static inline
+#endif
+
+#if defined(HR_HAS_AVX2)
+HR_INLINE int hr256_is_supported(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+}
+
+/* Whether no clone for a later generation of processors does better. */
+HR_INLINE int hr256_is_best(void)
+{
+#if defined(HR_HAS_CLONES)
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        return 0;
+#endif
+    return hr256_is_supported();
+}
 #endif
 
 /* Eight bytes of 0 or 1 as bits, the lowest first. */
