@@ -78,7 +78,7 @@ class Freshness:
 class TaskCounters:
     """The counts of one task: written by its threads, read by any.
 
-    What several of its threads count goes through `add`, `note_bad` and `note_write`.
+    What several of its threads count goes through `add` and the methods behind it.
 
     Attributes:
         has_partitions: whether the group has given the task any.
@@ -124,6 +124,16 @@ class TaskCounters:
             for name, count in counts.items():
                 setattr(self, name, getattr(self, name) + count)
 
+    def note_read(self, count: int) -> None:
+        """Count records that were read; the lag is so much at least until it is looked at again.
+
+        So nobody sees records counted that are not written yet, and no lag beside them.
+        """
+        with self._lock:
+            if self.lag is not None:
+                self.lag = max(self.lag, count)
+            self.records_read += count
+
     def note_bad(self, reasons: Iterable[str]) -> None:
         """Count bad records by why they are bad."""
         with self._lock:
@@ -140,13 +150,15 @@ class TaskCounters:
 
 def total_progress(tasks: Sequence[TaskCounters]) -> SinkProgress:
     """The counts of all tasks together; tasks without partitions have no part in the lag."""
+    # First, since the lag is raised before records are counted: see `note_read`.
+    records_read = sum(task.records_read for task in tasks)
     lags = [task.lag for task in tasks if task.has_partitions]
     known = [lag for lag in lags if lag is not None]
     bad_records: Counter[str] = Counter()
     for task in tasks:
         bad_records.update(task.bad_records.copy())
     return SinkProgress(
-        records_read=sum(task.records_read for task in tasks),
+        records_read=records_read,
         points_written=sum(task.points_written for task in tasks),
         points_deleted=sum(task.points_deleted for task in tasks),
         records_skipped=sum(task.records_skipped for task in tasks),

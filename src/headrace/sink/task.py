@@ -173,7 +173,7 @@ class SinkTask:
             source.wait(0)
 
     def _decoded(self, kafka_records: list[KafkaRecord]) -> Batch:
-        self.counters.add(records_read=len(kafka_records))
+        self.counters.note_read(len(kafka_records))
         batch = decode_batch(kafka_records, self._decoder)
         topics = {one.stream for one in batch.next_offsets}
         if not topics <= self.counters.topics:
