@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from headrace.model.collection_config import CollectionConfig, VectorParams
-from headrace.model.errors import NotFound
+from headrace.model.errors import NotFound, Unavailable
 from headrace.model.operations import (
     ClearPayload,
     DeletePoints,
@@ -147,6 +147,42 @@ def test_a_checkpoint_after_a_refused_batch_in_a_group_includes_no_write_to_come
     reopened = Service.open(tmp_path)
     assert reopened.count("c") == 2
     reopened.close()
+
+
+def test_a_write_that_waits_while_its_collection_is_deleted_finds_none(service: Service) -> None:
+    collection = service._engine.collection("c")
+    batch = WriteBatch([build_upsert([point(1, 1)], CONFIG)])
+    with ThreadPoolExecutor(2) as pool:
+        with collection._write_lock:
+            deleted = pool.submit(service.delete_collection, "c")
+            _wait_until(lambda: not service.collection_exists("c"))
+            late = pool.submit(collection.write, batch)
+            _wait_until(lambda: len(collection._queue) == 1)
+        assert deleted.result(30)
+        # It is written before the log is closed, or there is nothing to write into.
+        error = late.exception(30)
+    assert error is None or isinstance(error, NotFound)
+    with pytest.raises(NotFound, match="Collection `c` doesn't exist!"):
+        collection.write(batch)
+    service.close()
+
+
+def test_a_collection_whose_store_was_closed_is_not_said_to_be_missing(service: Service) -> None:
+    collection = service._engine.collection("c")
+    service.close()
+    with pytest.raises(Unavailable):
+        collection.write(WriteBatch([build_upsert([point(1, 1)], CONFIG)]))
+
+
+def test_a_deleted_collection_keeps_no_graphs(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = service._engine.collection("c")
+    monkeypatch.setattr(collection._checkpoints, "lacks_graphs", lambda _: True)
+    monkeypatch.setattr(collection, "checkpoint", lambda: pytest.fail("made a checkpoint"))
+    assert service.delete_collection("c")
+    monkeypatch.undo()
+    service.close()
 
 
 def _wait_until(is_reached: Callable[[], bool]) -> None:

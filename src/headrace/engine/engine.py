@@ -94,6 +94,8 @@ _REPLACED_PREFIX = ".replaced-"
 
 # A reader beside an owner that makes and deletes collections begins anew so often.
 _READING_ATTEMPTS_MAX = 20
+# A snapshot of all beside callers who delete collections begins anew so often.
+_FULL_SNAPSHOT_ATTEMPTS_MAX = 20
 
 
 class Engine:
@@ -258,7 +260,7 @@ class Engine:
             deleted = parent / deleted_name(collection.identity.log_id)
             self._catalogue.note_change(directory.name, None)
             del self._collections[name]
-            collection.close()
+            collection.delete()
             try:
                 self._ops.rename(directory, deleted)
                 self._ops.fsync_dir(parent)
@@ -294,24 +296,53 @@ class Engine:
         with self._snapshotting:
             self._check_running()
             collection = self.collection(collection_name)
-            return create_snapshot(self.snapshots, collection, self._ops, self._check_running)
+            check_present = partial(self._check_present, [collection])
+            try:
+                return create_snapshot(
+                    self.snapshots, collection, self._ops, self._check_running, check_present
+                )
+            except HeadraceError:
+                check_present()
+                raise
 
     def create_full_snapshot(self) -> SnapshotDescription:
         """Store a snapshot of all collections and the documents beside them.
 
-        Raises: as `create_snapshot`.
+        A collection that is deleted meanwhile is not in it: it is begun again without.
+
+        Raises:
+            Unavailable: again and again one was deleted; nothing was stored.
+            CorruptFile, NoSpace, StorageFailed: as `create_snapshot`.
         """
         with self._snapshotting:
-            self._check_running()
-            documents = [
-                Source(name, encode_document(content))
-                for name, content in self._catalogue.content.documents().items()
-            ]
-            with self._changing:
-                collections = list(self._collections.values())
-            return create_full_snapshot(
-                self.snapshots, collections, documents, self._ops, self._check_running
-            )
+            for _ in range(_FULL_SNAPSHOT_ATTEMPTS_MAX):
+                self._check_running()
+                with self._changing:
+                    documents = [
+                        Source(name, encode_document(content))
+                        for name, content in self._catalogue.content.documents().items()
+                    ]
+                    collections = list(self._collections.values())
+                check_present = partial(self._check_present, collections)
+                try:
+                    return create_full_snapshot(
+                        self.snapshots,
+                        collections,
+                        documents,
+                        self._ops,
+                        self._check_running,
+                        check_present,
+                    )
+                except HeadraceError:
+                    try:
+                        check_present()
+                    except NotFound:
+                        continue
+                    raise
+        raise Unavailable(
+            "Collections were deleted while a snapshot of all was made, "
+            f"{_FULL_SNAPSHOT_ATTEMPTS_MAX} times"
+        )
 
     def restore_collection(self, name: str, archive: Path) -> None:
         """Make a collection out of a snapshot, or replace it by that; durable when it returns.
@@ -488,6 +519,12 @@ class Engine:
         if self._is_stopping:
             raise Unavailable("The data directory is being closed")
         self.check_writable()
+
+    def _check_present(self, collections: Sequence[Collection]) -> None:
+        """Refuse to go on with collections of which one was deleted; raises NotFound."""
+        for collection in collections:
+            if self._collections.get(collection.name) is not collection:
+                raise collection_not_found(collection.name)
 
     def _check_no_alias(self, name: str) -> None:
         if self._resolve(name) != name:

@@ -10,12 +10,14 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from headrace.model.errors import NotFound
 from headrace.server.auth import Access
 from headrace.server.metrics import anonymous
 from headrace.server.node import QDRANT_API_VERSION, Node
@@ -51,13 +53,15 @@ def telemetry_answer(
         anonymize: whether collections are told by a hash of their names.
     """
     shown = anonymous if anonymize else str
-    counts = {name: n for name, n in service.points_counts().items() if access.sees(name)}
-    collections: dict[str, Any] = {"number_of_collections": len(counts)}
+    names = [name for name in service.collection_names() if access.sees(name)]
+    collections: dict[str, Any] = {"number_of_collections": len(names)}
     if details_level > 0:
-        collections["collections"] = [
-            _collection_answer(service, name, shown(name), config_answer(name), details_level)
-            for name in counts
-        ]
+        told = []
+        for name in names:
+            with suppress(NotFound):  # deleted meanwhile
+                config = config_answer(name)
+                told.append(_collection_answer(service, name, shown(name), config, details_level))
+        collections = {"number_of_collections": len(told), "collections": told}
     answer: dict[str, Any] = {
         "id": node.id,
         "app": _app_answer(service, node, details_level),

@@ -8,6 +8,7 @@ ones in threads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -233,7 +234,11 @@ class Service:
 
     def points_counts(self) -> dict[str, int]:
         """How many points each collection has, by name."""
-        return {name: self.points_count(name) for name in self.collection_names()}
+        counts = {}
+        for name in self.collection_names():
+            with suppress(NotFound):  # deleted meanwhile
+                counts[name] = self.points_count(name)
+        return counts
 
     @property
     def directory(self) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from headrace.engine.engine import Engine
+from headrace.engine.snapshot import create
 from headrace.engine.snapshot.archive import never_stops
 from headrace.engine.snapshot.restore import restore_directory
 from headrace.engine.storage.file_ops import FILE_OPS
@@ -357,6 +358,98 @@ def test_closing_gives_up_a_running_snapshot(
     assert list((tmp_path / "snapshots/c").iterdir()) == []
     with pytest.raises(Unavailable):
         engine.create_snapshot("c")
+
+
+@pytest.mark.parametrize("is_made_again", [False, True])
+@pytest.mark.parametrize("moment", ["map_data_file", "write_archive"])
+def test_a_collection_that_is_deleted_meanwhile_gives_no_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, is_made_again: bool
+) -> None:
+    engine = filled_engine(tmp_path, "c")
+    _delete_at(monkeypatch, engine, moment, is_made_again)
+    with pytest.raises(NotFound, match="Collection `c` doesn't exist!"):
+        engine.create_snapshot("c")
+    assert list(tmp_path.glob("snapshots/c/*")) == []
+    engine.close()
+
+
+@pytest.mark.parametrize("moment", ["map_data_file", "write_archive"])
+def test_a_full_snapshot_goes_on_without_what_is_deleted_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    engine = filled_engine(tmp_path / "old", "b", "c", "d")
+    engine.change_aliases([CreateAlias("c", "of c"), CreateAlias("b", "of b")])
+    _delete_at(monkeypatch, engine, moment)
+    description = engine.create_full_snapshot()
+    states = {name: state_of(engine.collection(name)) for name in "bd"}
+    path = engine.snapshots.find(None, description.name)
+    restore_directory(path, tmp_path / "new", FILE_OPS, never_stops)
+    engine.close()
+    engine = Engine.open(tmp_path / "new")
+    assert {name: state_of(engine.collection(name)) for name in "bd"} == states
+    assert [alias.alias_name for alias in engine.aliases()] == ["of b"]
+    assert engine.collection_names() == ["b", "d"]
+    engine.close()
+
+
+def test_a_full_snapshot_gives_up_where_collections_are_deleted_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = filled_engine(tmp_path, "b", "c")
+    _delete_at(monkeypatch, engine, "map_data_file", is_made_again=True, times=1000)
+    with pytest.raises(Unavailable, match="deleted while a snapshot of all was made"):
+        engine.create_full_snapshot()
+    assert engine.snapshots.list(None) == []
+    engine.close()
+
+
+def _delete_at(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: Engine,
+    moment: str,
+    is_made_again: bool = False,
+    times: int = 1,
+) -> None:
+    """Have the collection `c` deleted when a snapshot gets to a function."""
+    done = getattr(create, moment)
+    left = times
+
+    def delete_first(*arguments: object) -> object:
+        nonlocal left
+        if left:
+            left -= 1
+            deleter = threading.Thread(target=engine.delete_collection, args=("c",))
+            deleter.start()
+            deleter.join(20)
+            if is_made_again:
+                engine.create_collection("c", CONFIG)
+                fill(engine.collection("c"), 99)
+        return done(*arguments)
+
+    monkeypatch.setattr(create, moment, delete_first)
+
+
+def test_a_snapshot_that_is_deleted_meanwhile_is_not_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = filled_engine(tmp_path, "c")
+    kept, deleted = engine.create_snapshot("c"), engine.create_snapshot("c")
+    found = list((tmp_path / "snapshots/c").iterdir())
+    engine.snapshots.delete("c", deleted.name)
+    monkeypatch.setattr(Path, "iterdir", lambda _: iter(found))
+    assert engine.snapshots.list("c") == [kept]
+    engine.close()
+
+
+def test_a_snapshot_is_deleted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = filled_engine(tmp_path, "c")
+    name = engine.create_snapshot("c").name
+    path = engine.snapshots.find("c", name)
+    engine.snapshots.delete("c", name)
+    monkeypatch.setattr(engine.snapshots, "find", lambda *_: path)
+    with pytest.raises(NotFound):
+        engine.snapshots.delete("c", name)
+    engine.close()
 
 
 def test_what_an_interrupted_snapshot_left_is_removed(tmp_path: Path) -> None:

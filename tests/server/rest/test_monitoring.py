@@ -113,6 +113,18 @@ def test_telemetry_tells_more_from_level_to_level(
     assert plain["requests"]["rest"]["responses"][route]["200"]["count"] >= 1
 
 
+@pytest.mark.parametrize("level", [0, 1, 3])
+def test_what_is_told_of_all_leaves_out_what_is_deleted_meanwhile(
+    rest: Rest, collection: str, monkeypatch: pytest.MonkeyPatch, level: int
+) -> None:
+    monkeypatch.setattr(rest.service, "collection_names", lambda: ["deleted", collection])
+    result = rest.result("GET", f"/telemetry?details_level={level}")
+    if level:
+        assert len(result["collections"]["collections"]) == 1
+        assert result["collections"]["number_of_collections"] == 1
+    assert samples(rest)["collections_total", labels()] == 1
+
+
 def test_a_request_keeps_its_id_or_gets_one(rest: Rest) -> None:
     given = rest.call("GET", "/collections", headers={"x-request-id": "abc-1_2"})
     assert given.headers["x-request-id"] == "abc-1_2"

@@ -50,7 +50,12 @@ from headrace.engine.vector_index.builder import IndexBuilder
 from headrace.engine.vector_index.indexed_vectors import GraphProgress
 from headrace.engine.work_log import FinishedWork, WorkLog
 from headrace.model.collection_config import CollectionConfig, PayloadFieldSchema
-from headrace.model.errors import HeadraceError, NotFound, Unavailable
+from headrace.model.errors import (
+    HeadraceError,
+    NotFound,
+    Unavailable,
+    collection_not_found,
+)
 from headrace.model.filters import Filter
 from headrace.model.ids import PointId
 from headrace.model.operations import (
@@ -193,6 +198,7 @@ class Collection:
         # Taken before the write lock, by whatever writes or needs checkpoints.
         self._checkpoint_lock = threading.RLock()
         self._closed = False
+        self._deleted = False
         self._maintenance = maintenance
         self._maintained_after = 0.0
         self._compacted_after = 0.0
@@ -214,6 +220,11 @@ class Collection:
         self._segment.published(self._view)
         self._request_maintenance()
 
+    def delete(self) -> None:
+        """Close a collection that is there no more: later writes find none of its name."""
+        self._deleted = True
+        self.close()
+
     def close(self) -> None:
         """Finish running writes and release the log; later writes are refused."""
         with self._checkpoint_lock:
@@ -221,7 +232,7 @@ class Collection:
                 return
             self._segment.close()
             try:
-                if self._checkpoints.lacks_graphs(self._view):
+                if not self._deleted and self._checkpoints.lacks_graphs(self._view):
                     self.checkpoint()
             except HeadraceError as error:
                 logger.warning("graphs of %s are not kept, and made anew: %s", self.name, error)
@@ -247,6 +258,7 @@ class Collection:
         Raises:
             WrongInput, NotFound, ...: the batch does not fit; nothing was applied.
             NoSpace, StorageFailed: the log could not be written; nothing was applied.
+            NotFound: the collection was deleted.
             Unavailable: the collection is closed.
         """
         ticket = _Ticket(batch, self.config)
@@ -320,7 +332,7 @@ class Collection:
             ticket.error = None
             try:
                 if self._closed:
-                    raise Unavailable(f"Collection `{self.name}` is closed")
+                    raise self._gone()
                 self._prepare_again(ticket)
                 _apply(self._segment, seq_no, ticket.batch)
             except Exception as error:
@@ -403,16 +415,23 @@ class Collection:
 
         Raises:
             NoSpace, StorageFailed: the last checkpoint is still the newest.
+            NotFound: the collection was deleted.
             Unavailable: the collection is closed.
         """
         with self._checkpoint_lock:
             if self._closed:
-                raise Unavailable(f"Collection `{self.name}` is closed")
+                raise self._gone()
             view, versions = self._view_with_versions()
             self._checkpoints.write(view, versions)
             with self._write_lock:
                 self._wal.cut(self._checkpoints.seq_no)
             self._move_into_files(view)
+
+    def _gone(self) -> HeadraceError:
+        """Why nothing can be written any more."""
+        if self._deleted:
+            return collection_not_found(self.name)
+        return Unavailable(f"Collection `{self.name}` is closed")
 
     def _view_with_versions(self) -> tuple[View, Versions]:
         """The newest view, and the versions of its rows.

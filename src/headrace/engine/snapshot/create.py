@@ -6,7 +6,7 @@ that writes go on meanwhile. No log is needed beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from headrace.engine.collection.collection import Collection, PinnedCheckpoint
@@ -20,21 +20,34 @@ from headrace.engine.snapshot.archive import (
 )
 from headrace.engine.snapshot.store import SnapshotStore
 from headrace.engine.storage.data_file import map_data_file
-from headrace.engine.storage.file_ops import FileOps
+from headrace.engine.storage.file_ops import FileOps, storage_error
 from headrace.engine.storage.files import encode_document
 from headrace.model.snapshots import SnapshotDescription
 
 
 def create_snapshot(
-    store: SnapshotStore, collection: Collection, ops: FileOps, check_running: CheckRunning
+    store: SnapshotStore,
+    collection: Collection,
+    ops: FileOps,
+    check_running: CheckRunning,
+    check_present: Callable[[], None],
 ) -> SnapshotDescription:
     """Store a snapshot of one collection, as it is at some moment of the call.
 
+    Args:
+        store: where to.
+        collection: of what.
+        ops: the file operations to use.
+        check_running: raises if the work is to stop.
+        check_present: raises if the collection was deleted. It is called when all was read:
+            another one may have files of the same names by then.
+
     Raises:
-        CorruptFile: a file of the collection is damaged; nothing was stored.
+        CorruptFile: a file of the collection is damaged or gone; nothing was stored.
+        Unavailable: the collection is closed; nothing was stored.
         NoSpace, StorageFailed: nothing was stored.
     """
-    return _create(store, collection.name, [collection], [], ops, check_running)
+    return _create(store, collection.name, [collection], [], ops, check_running, check_present)
 
 
 def create_full_snapshot(
@@ -43,6 +56,7 @@ def create_full_snapshot(
     documents: Sequence[Source],
     ops: FileOps,
     check_running: CheckRunning,
+    check_present: Callable[[], None],
 ) -> SnapshotDescription:
     """Store a snapshot of a whole data directory.
 
@@ -55,10 +69,11 @@ def create_full_snapshot(
         documents: what is kept beside the collections.
         ops: the file operations to use.
         check_running: raises if the work is to stop.
+        check_present: raises if one of the collections was deleted.
 
     Raises: as `create_snapshot`.
     """
-    return _create(store, None, collections, documents, ops, check_running)
+    return _create(store, None, collections, documents, ops, check_running, check_present)
 
 
 def _create(
@@ -68,6 +83,7 @@ def _create(
     documents: Sequence[Source],
     ops: FileOps,
     check_running: CheckRunning,
+    check_present: Callable[[], None],
 ) -> SnapshotDescription:
     with ExitStack() as pins:
         stored: list[StoredCollection] = []
@@ -79,11 +95,13 @@ def _create(
             stored.append(StoredCollection(collection.name, pinned.manifest.seq_no))
         bytes_expected = sum(_bytes_count(source) for source in sources)
         is_full = collection_name is None
-        return store.add(
-            collection_name,
-            lambda fd: write_archive(fd, is_full, stored, sources, ops, check_running),
-            bytes_expected,
-        )
+
+        def write(fd: int) -> str:
+            checksum = write_archive(fd, is_full, stored, sources, ops, check_running)
+            check_present()
+            return checksum
+
+        return store.add(collection_name, write, bytes_expected)
 
 
 def _sources(number: int, pinned: PinnedCheckpoint) -> list[Source]:
@@ -102,4 +120,9 @@ def _sources(number: int, pinned: PinnedCheckpoint) -> list[Source]:
 
 def _bytes_count(source: Source) -> int:
     content = source.content
-    return len(content) if isinstance(content, bytes) else content.stat().st_size
+    if isinstance(content, bytes):
+        return len(content)
+    try:
+        return content.stat().st_size
+    except OSError as error:
+        raise storage_error(error, f"reading {content}") from error

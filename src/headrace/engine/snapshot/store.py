@@ -15,6 +15,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -77,13 +78,14 @@ class SnapshotStore:
         folder = self._folder(collection_name)
         if not folder.is_dir():
             return []
-        found = [
-            _describe(path, path.lstat())
-            for path in folder.iterdir()
-            if path.name.endswith(SNAPSHOT_SUFFIX)
-            and not path.name.startswith(".")
-            and stat.S_ISREG(path.lstat().st_mode)
-        ]
+        found = []
+        for path in folder.iterdir():
+            if not path.name.endswith(SNAPSHOT_SUFFIX) or path.name.startswith("."):
+                continue
+            with suppress(FileNotFoundError):  # deleted meanwhile
+                status = path.lstat()
+                if stat.S_ISREG(status.st_mode):
+                    found.append(_describe(path, status))
         return sorted(found, key=lambda one: (one.creation_time, one.name))
 
     def find(self, collection_name: str | None, name: str) -> Path:
@@ -105,7 +107,12 @@ class SnapshotStore:
             StorageFailed: the system refused.
         """
         path = self.find(collection_name, name)
-        self._unlink(path)
+        try:
+            self._ops.unlink(path)
+        except FileNotFoundError:
+            raise NotFound(f"Snapshot {name} not found") from None
+        except OSError as error:
+            raise _not_removed(path, error) from error
         checksum_path = path.with_name(name + CHECKSUM_SUFFIX)
         if checksum_path.exists():
             self._unlink(checksum_path)
@@ -184,7 +191,7 @@ class SnapshotStore:
         try:
             self._ops.unlink(path)
         except OSError as error:
-            raise StorageFailed(f"removing {path}: {error.strerror}") from error
+            raise _not_removed(path, error) from error
 
     def _sync(self, folder: Path) -> None:
         try:
@@ -246,6 +253,10 @@ def _is_plain_file(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
         return False
+
+
+def _not_removed(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"removing {path}: {error.strerror}")
 
 
 def _remove_quietly(path: Path, ops: FileOps) -> None:
