@@ -23,7 +23,8 @@ HR_AVX2_INLINE __m256i hr256_components(const uint8_t *code, size_t begin, size_
 {
     if (dim - begin >= 32)
         return _mm256_loadu_si256((const __m256i *)(code + begin));
-    return _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(code + begin)));
+    /* GCC 9 has no `_mm256_zextsi128_si256`. */
+    return _mm256_set_m128i(_mm_setzero_si128(), _mm_loadu_si128((const __m128i *)(code + begin)));
 }
 
 /* For each two columns of four numbers, both added up: of `a` in the even columns, of `b` in the

@@ -78,7 +78,8 @@ HR_AVX2_INLINE __m256i hr256_words(const uint64_t *sketch, size_t begin, size_t 
 {
     if (words - begin >= 4)
         return _mm256_loadu_si256((const __m256i *)(sketch + begin));
-    return _mm256_zextsi128_si256(_mm_loadu_si128((const __m128i *)(sketch + begin)));
+    return _mm256_set_m128i(_mm_setzero_si128(),
+                            _mm_loadu_si128((const __m128i *)(sketch + begin)));
 }
 
 /* For two nodes, in the lower and the higher half, two numbers whose sum is what is added up of
@@ -89,8 +90,8 @@ HR_AVX2_INLINE __m256i hr256_two_sums(const uint64_t *first, const uint64_t *sec
 {
     __m256i of_first = _mm256_setzero_si256(), of_second = of_first;
     if (words == 2)
-        return hr256_word_sums(_mm256_loadu2_m128i((const __m128i *)second,
-                                                   (const __m128i *)first),
+        return hr256_word_sums(_mm256_set_m128i(_mm_loadu_si128((const __m128i *)second),
+                                                _mm_loadu_si128((const __m128i *)first)),
                                planes, of);
     for (size_t begin = 0; begin < words; begin += 4, planes++) {
         of_first = _mm256_add_epi64(
