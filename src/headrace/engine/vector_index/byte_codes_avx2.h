@@ -34,18 +34,24 @@ HR_AVX2_INLINE __m256i hr256_add_columns(__m256i a, __m256i b)
     return _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
 }
 
-/* The distances of a query to four codes. */
-HR_AVX2_INLINE void hr256_score_four(const uint8_t *const *of_row, size_t dim,
-                                     const uint8_t *query, int32_t *out)
+/* As `hr_score_nodes`, or without nodes as `hr_score_block`, of four rows or fewer, a number
+ * that is known when this is compiled. */
+HR_AVX2_INLINE void hr256_score_few(const uint8_t *codes, size_t dim, const uint8_t *query,
+                                    const int32_t *nodes, const int rows, int32_t *out)
 {
+    const uint8_t *of_row[4];
     __m256i sums[4];
+    int32_t distances[4];
 #pragma GCC unroll 4
     for (int row = 0; row < 4; row++)
         sums[row] = _mm256_setzero_si256();
+#pragma GCC unroll 4
+    for (int row = 0; row < rows; row++)
+        of_row[row] = codes + (size_t)(nodes ? nodes[row] : row) * dim;
     for (size_t begin = 0; begin < dim; begin += 32) {
         __m256i components = hr256_components(query, begin, dim);
 #pragma GCC unroll 4
-        for (int row = 0; row < 4; row++)
+        for (int row = 0; row < rows; row++)
             sums[row] = _mm256_add_epi32(
                 sums[row],
                 hr256_squares(hr256_components(of_row[row], begin, dim), components));
@@ -53,25 +59,28 @@ HR_AVX2_INLINE void hr256_score_four(const uint8_t *const *of_row, size_t dim,
     __m256i first = hr256_add_columns(sums[0], sums[2]);
     __m256i second = hr256_add_columns(sums[1], sums[3]);
     __m256i halves = hr256_add_columns(first, second);
-    _mm_storeu_si128((__m128i *)out, _mm_add_epi32(_mm256_castsi256_si128(halves),
-                                                   _mm256_extracti128_si256(halves, 1)));
+    _mm_storeu_si128((__m128i *)distances, _mm_add_epi32(_mm256_castsi256_si128(halves),
+                                                         _mm256_extracti128_si256(halves, 1)));
+    memcpy(out, distances, (size_t)rows * sizeof(int32_t));
 }
 
-/* As `hr_score_nodes`; without nodes as `hr_score_block`. */
 HR_AVX2_INLINE void hr256_score_rows(const uint8_t *codes, size_t dim, const uint8_t *query,
                                      const int32_t *nodes, ptrdiff_t count, int32_t *out)
 {
-    for (ptrdiff_t first = 0; first < count; first += 4) {
-        const uint8_t *of_row[4];
-        int32_t distances[4];
-        ptrdiff_t rows = count - first < 4 ? count - first : 4;
-        for (ptrdiff_t i = 0; i < 4; i++) {
-            ptrdiff_t row = first + (i < rows ? i : rows - 1);
-            of_row[i] = codes + (size_t)(nodes ? nodes[row] : row) * dim;
-        }
-        hr256_score_four(of_row, dim, query, distances);
-        memcpy(out + first, distances, (size_t)rows * sizeof(int32_t));
+    for (; count >= 4; count -= 4, out += 4) {
+        hr256_score_few(codes, dim, query, nodes, 4, out);
+        if (nodes)
+            nodes += 4;
+        else
+            codes += 4 * dim;
     }
+    /* Half of what a walk asks for is four rows or fewer, so none is compared for nothing. */
+    if (count == 3)
+        hr256_score_few(codes, dim, query, nodes, 3, out);
+    else if (count == 2)
+        hr256_score_few(codes, dim, query, nodes, 2, out);
+    else if (count == 1)
+        hr256_score_few(codes, dim, query, nodes, 1, out);
 }
 
 HR_AVX2 static void hr256_score_nodes(const uint8_t *codes, size_t dim, const uint8_t *query,
