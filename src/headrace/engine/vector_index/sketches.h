@@ -8,10 +8,6 @@
 
 #include "byte_codes.h"
 
-#if defined(HR_HAS_CLONES)
-#include <immintrin.h>
-#endif
-
 /* A query is compared in four planes: its components as whole numbers from -8 to 7. */
 #define HR_PLANES 4
 #define HR_WORD_CODES 64
@@ -302,6 +298,7 @@ static void hr_sketch_bounds(const uint64_t *sketches, size_t words, const uint1
     }
 #endif
 #if defined(HR_HAS_AVX2)
+    /* With AVX-512 too, if it cannot count or has no kernel for such nodes. */
     if (words % 2 == 0 && words <= HR256_WORDS_MAX && hr256_is_supported()) {
         hr256_sketch_bounds(sketches, words, factors, planes, nodes, count, of_query, out);
         return;

@@ -38,7 +38,7 @@ HR_INLINE int hr256_is_supported(void)
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
 }
 
-/* Whether no clone for a later generation of processors does better. */
+/* Whether AVX2 is the best there is: where there are clones for AVX-512, those do better. */
 HR_INLINE int hr256_is_best(void)
 {
 #if defined(HR_HAS_CLONES)
