@@ -135,12 +135,16 @@ def _run_stage(
     match kind:
         case Nearest() | Recommend() | Discover() | Context() | RelevanceFeedback():
             distance = vector_distance(context.config, node.using)
-            ranked = run_vector_query(
-                context.view, node.using, distance, kind, allowed, limit, node.params
+            return run_vector_query(
+                context.view,
+                node.using,
+                distance,
+                kind,
+                allowed,
+                limit,
+                node.params,
+                node.score_threshold,
             )
-            if node.score_threshold is None:
-                return ranked
-            return _nearer_than(ranked, node.score_threshold, distance)
         case None:
             return _by_id(context.view, node, allowed, limit)
         case RrfFusion() | DbsfFusion():
@@ -198,10 +202,3 @@ def _better_than(ranked: Ranked, threshold: float | None, limit: int) -> Ranked:
         kept = ranked.scores >= np.float32(threshold)
         ranked = Ranked(ranked.rows[kept], ranked.scores[kept])
     return Ranked(ranked.rows[:limit], ranked.scores[:limit])
-
-
-def _nearer_than(ranked: Ranked, threshold: float, distance: Distance) -> Ranked:
-    """Vector queries: strictly beyond the threshold, in the direction of the distance."""
-    bound = np.float32(threshold)
-    kept = ranked.scores > bound if distance.larger_is_nearer else ranked.scores < bound
-    return Ranked(ranked.rows[kept], ranked.scores[kept])

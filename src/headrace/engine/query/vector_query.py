@@ -49,8 +49,22 @@ def run_vector_query(
     allowed: RowSet,
     limit: int,
     params: SearchParams = DEFAULT_SEARCH_PARAMS,
+    score_threshold: float | None = None,
 ) -> Ranked:
     """The best allowed rows of a vector query whose ids are resolved.
+
+    Args:
+        view: where to search.
+        using: the name of the vector.
+        distance: its distance.
+        kind: the query.
+        allowed: the rows that pass the filter.
+        limit: how many rows there are at most.
+        params: how to search.
+        score_threshold: where the rows end, or with MMR those that it chooses from: before
+            the first score that is not beyond it in the direction of the distance. That is
+            so for scores that mean something else, too, as in Qdrant; under Euclid and
+            Manhattan, where these are best when large, it leaves all of them or none.
 
     Raises:
         WrongInput, WrongVectorDimension: a vector does not fit.
@@ -61,23 +75,37 @@ def run_vector_query(
         _check_idf(view, using)
     match kind:
         case Nearest(target=target, mmr=None):
-            return _nearest(view, using, store, distance, target, allowed, limit, params)
+            ranked = _nearest(view, using, store, distance, target, allowed, limit, params)
+            return _until(ranked, score_threshold, distance)
         case Nearest(target=target, mmr=mmr):
             assert mmr is not None
             candidates_limit = limit if mmr.candidates_limit is None else mmr.candidates_limit
             ranked = _nearest(
                 view, using, store, distance, target, allowed, candidates_limit, params
             )
+            ranked = _until(ranked, score_threshold, distance)
             return most_marginally_relevant(store, ranked, distance, mmr.diversity, limit)
         case Recommend(strategy=RecommendStrategy.AVERAGE_VECTOR):
             target = _average_target(kind)
-            return _nearest(view, using, store, distance, target, allowed, limit, params)
+            ranked = _nearest(view, using, store, distance, target, allowed, limit, params)
+            return _until(ranked, score_threshold, distance)
     rows = allowed.having(store.present(allowed.row_count)).rows
 
     def similarity(example: VectorInput) -> FloatVector:
         return store.similarities(_query_vector(view, using, store, example, params), rows)
 
-    return best_first(rows, _custom_scores(kind, rows, similarity), limit)
+    ranked = best_first(rows, _custom_scores(kind, rows, similarity), limit)
+    return _until(ranked, score_threshold, distance)
+
+
+def _until(ranked: Ranked, threshold: float | None, distance: Distance) -> Ranked:
+    """The rows before the first whose score is not strictly nearer than the threshold."""
+    if threshold is None:
+        return ranked
+    bound = np.float32(threshold)
+    is_beyond = ranked.scores > bound if distance.larger_is_nearer else ranked.scores < bound
+    count = len(is_beyond) if is_beyond.all() else int(np.argmin(is_beyond))
+    return Ranked(ranked.rows[:count], ranked.scores[:count])
 
 
 def _nearest(
