@@ -9,15 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from headrace.model.collection_config import (
+    VECTOR_DIM_MAX,
     CollectionConfig,
     Modifier,
     MultiVectorConfig,
     SparseVectorParams,
     VectorParams,
 )
+from headrace.model.names import vector_name_problems
 from headrace.model.points import PointStruct
 from headrace.model.vectors import SparseVector
 from headrace.sink.config import AutoCreate
+from headrace.sink.errors import Reason, RecordError
+
+
+def unfit(point: PointStruct) -> RecordError | None:
+    """Why no collection can have the vectors of a point; None if one can."""
+    for name, vector in point.vectors.items():
+        for problem in vector_name_problems(name):
+            return RecordError(problem, Reason.INVALID_VECTOR)
+        if not isinstance(vector, SparseVector) and vector.shape[-1] > VECTOR_DIM_MAX:
+            detail = (
+                f"Vectors of {vector.shape[-1]} elements are too wide: {VECTOR_DIM_MAX} at most"
+            )
+            return RecordError(detail, Reason.INVALID_VECTOR)
+    return None
 
 
 def infer_collection_config(

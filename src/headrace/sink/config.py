@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from headrace.model.errors import HeadraceError
+from headrace.model.names import collection_name_problem
 from headrace.model.vectors import Distance
 from headrace.service.inference import BM25_MODEL, embed_texts
 from headrace.sink.client_settings import (
@@ -473,7 +474,19 @@ class _Reader:
             if not topic or not collection_name:
                 raise self._invalid("topic.to.collection", "must be pairs such as topic:collection")
             by_topic.append((topic, collection_name))
+            self._check_collection_name("topic.to.collection", collection_name)
+        self._check_collection_name("qdrant.collection.name", name)
+        # Kafka's topics have nothing in their names that a collection's cannot have.
+        self._check_collection_name("collection.name.format", name_format)
         return Routing(tuple(by_topic), name, name_format)
+
+    def _check_collection_name(self, key: str, name: str | None) -> None:
+        """Refuse a name that no collection can have: else each record would be refused."""
+        is_new = self._boolean("collection.auto.create", False)
+        text = (name or "").replace(TOPIC_PLACEHOLDER, "topic")
+        problem = collection_name_problem(text, is_new) if text else None
+        if problem is not None:
+            raise self._invalid(key, f"cannot be: {problem}")
 
     def _row_fields(self) -> RowFields | None:
         point_id = self._text("id.field", "")

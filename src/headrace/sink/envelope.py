@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from headrace.model.ids import POINT_ID_NUMBER_MAX, PointId, parse_uuid
+from headrace.model.names import NO_TEXT, is_text
 from headrace.model.operations import EMPTY_PAYLOAD, PayloadJson
 from headrace.model.points import PointStruct
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, FloatVector, SparseVector, Vector
@@ -103,7 +104,7 @@ def read_vectors(value: JsonValue) -> dict[str, Vector]:
     if isinstance(value, list):
         return {DEFAULT_VECTOR_NAME: _read_dense_or_multi(value)}
     if isinstance(value, dict):
-        return {name: _read_named_vector(vector) for name, vector in value.items()}
+        return {_read_vector_name(name): _read_named_vector(one) for name, one in value.items()}
     raise _vector_error("Invalid vector format")
 
 
@@ -153,6 +154,13 @@ def read_payload(value: JsonValue) -> PayloadJson:
     except InvalidJson as error:
         detail = f"Payload cannot be stored exactly: {error}"
         raise RecordError(detail, Reason.INVALID_PAYLOAD) from None
+
+
+def _read_vector_name(name: str) -> str:
+    # No request to a server can hold another.
+    if not is_text(name):
+        raise _vector_error(f"Vector name {NO_TEXT}")
+    return name
 
 
 def _read_named_vector(value: JsonValue) -> Vector:

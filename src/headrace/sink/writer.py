@@ -24,8 +24,10 @@ from headrace.model.errors import (
     WrongVectorDimension,
 )
 from headrace.model.ids import PointId
+from headrace.model.names import collection_name_problem
 from headrace.model.operations import SourceOffset, SourcePartition
-from headrace.sink.auto_create import infer_collection_config
+from headrace.model.points import PointStruct
+from headrace.sink.auto_create import infer_collection_config, unfit
 from headrace.sink.batch import Batch, Entry, Fold, Refusal, fold
 from headrace.sink.changes import Delete, Merge, Upsert, content_of
 from headrace.sink.config import ConnectorConfig
@@ -127,6 +129,8 @@ class BatchWriter:
 
     def _write_collection(self, batch: Batch, name: str) -> None:
         """Write what a collection gets from a batch, which it does not have already."""
+        if self._refuse_name(batch, name, collection_name_problem(name)):
+            return
         try:
             if not self._write_columns(batch, name):
                 self._write_what_is_good(batch, name)
@@ -397,21 +401,36 @@ class BatchWriter:
             where = f" ({_coordinates(refusal)})"
         logger.error("Bad record%s: %s", where, refusal.error.message)
 
+    def _refuse_name(self, batch: Batch, name: str, problem: str | None) -> bool:
+        """Refuse the records of a collection that there cannot be."""
+        if problem is None:
+            return False
+        error = RecordError(problem, Reason.INVALID_COLLECTION_NAME)
+        entries = batch.entries.get(name, [])
+        if entries:
+            self._take_out(batch, name, [(one, error) for one in entries])
+        return True
+
     def _make_collection(self, batch: Batch, name: str, error: HeadraceError) -> bool:
-        """Make a collection for the points that name it; False if there is no point to put."""
+        """Make a collection for the points that name it; False if there is nothing to put."""
+        if self._refuse_name(batch, name, collection_name_problem(name, new=True)):
+            return False
         if self._config.auto_create is None:
             raise TaskFailed(
                 f"{error.message} Create the collection and restart the connector, or set "
                 "collection.auto.create=true"
             ) from None
-        entries = batch.entries[name]
-        points = [one.change.point for one in entries if isinstance(one.change, Upsert | Merge)]
         # Another lane may have an older record, or be making the collection right now.
-        first = [one.change for one in self._first_entries(name)]
-        points = [one.point for one in first if isinstance(one, Upsert | Merge)] or points
+        points = _fit_points(self._first_entries(name))
+        refused = _unfit_entries(batch.entries.get(name, []))
+        if refused:
+            self._take_out(batch, name, refused)
+        entries = batch.entries.get(name, [])
+        points = points or _fit_points(entries)
         if not points:
             patches = [one for one in entries if not isinstance(one.change, Delete)]
-            self._take_out(batch, name, [(one, _no_such_point(one)) for one in patches])
+            if patches:
+                self._take_out(batch, name, [(one, _no_such_point(one)) for one in patches])
             return False
         config = infer_collection_config(points, self._config.auto_create)
         self._target.create_collection(name, config)
@@ -438,6 +457,23 @@ def check_log_end(partition: SourcePartition, taken: int, log_end: int | None) -
         "Kafka lost records. If it was made anew, give the connector another name, under "
         "which it reads the topic from the beginning; if records were lost, restore them"
     )
+
+
+def _unfit_entries(entries: Iterable[Entry]) -> list[tuple[Entry, HeadraceError]]:
+    """The entries whose vectors no collection can have, and why."""
+    found: list[tuple[Entry, HeadraceError]] = []
+    for entry in entries:
+        point = content_of(entry.change)
+        error = None if point is None else unfit(point)
+        if error is not None:
+            found.append((entry, error))
+    return found
+
+
+def _fit_points(entries: Iterable[Entry]) -> list[PointStruct]:
+    """The points that entries put and a collection can have."""
+    points = [one.change.point for one in entries if isinstance(one.change, Upsert | Merge)]
+    return [one for one in points if unfit(one) is None]
 
 
 def _has_patches(entries: Sequence[Entry]) -> bool:

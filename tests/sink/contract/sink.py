@@ -75,14 +75,10 @@ class Sink:
 
     def __init__(self, service: Service, target: Target | None = None, **settings: str) -> None:
         self.service = service
-        self.config = config_of(
-            **{
-                "errors__tolerance": "all",
-                "collection__auto__create": "true",
-                "collection__auto__create__distance": "Dot",
-            }
-            | settings
-        )
+        given = {"errors__tolerance": "all", "collection__auto__create": "true"} | settings
+        if given["collection__auto__create"] == "true":
+            given.setdefault("collection__auto__create__distance", "Dot")
+        self.config = config_of(**given)
         self.counters = TaskCounters()
         self.dead = Letters([])
         self._decoder = RecordDecoder.of(self.config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -299,6 +300,24 @@ def test_the_transforms_and_predicates_of_the_contract_are_all_that_there_are() 
 )
 def test_a_topic_names_the_collection(settings: dict[str, str], collection_name: str) -> None:
     assert change_of(value_of(), None, **settings).collection_name == collection_name
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "auto_create"),
+    [
+        ("qdrant.collection.name", "a/b", "false"),
+        ("qdrant.collection.name", "x" * 256, "false"),
+        ("qdrant.collection.name", "a:b", "true"),
+        ("collection.name.format", "a/${topic}", "false"),
+        ("topic.to.collection", "topic:..", "false"),
+    ],
+)
+def test_a_collection_that_there_cannot_be_is_refused_by_its_key(
+    key: str, text: str, auto_create: str
+) -> None:
+    raw = {"name": "n", "topics": "t", "bootstrap.servers": "b", key: text}
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        ConnectorConfig.from_mapping({**raw, "collection.auto.create": auto_create})
 
 
 def test_a_collection_is_made_with_what_its_first_record_and_the_connector_say(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import time
 from collections.abc import Iterator
@@ -12,16 +13,17 @@ import grpc
 import pytest
 
 from headrace.model.errors import NoSpace, WrongInput
+from headrace.service.service import Service
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.connector import Connector
-from headrace.sink.errors import DATA_EXCEPTION, Stage
+from headrace.sink.errors import DATA_EXCEPTION, Reason, Stage
 from headrace.sink.kafka_record import KafkaHeaders
 from headrace.sink.qdrant_target import QdrantTarget
 from headrace.sink.retry import Backoff
 from headrace.sink.target import Target
 from headrace.sink.task import TaskState
 from tests.sink import mock_kafka
-from tests.sink.contract.sink import config_of
+from tests.sink.contract.sink import Sink, config_of, make_collection, value_of
 from tests.sink.memory_target import MemoryTarget
 from tests.sink.mock_kafka import MockKafka
 from tests.sink.records import kafka_records, value
@@ -125,6 +127,42 @@ def test_a_batch_that_the_server_refuses_is_bisected(topics: MockKafka, stub: St
         assert connector.progress().points_written == 50
     (letter,) = topics.read("dead")
     assert letter.value() == value(50, pad="x" * 60_000)
+
+
+@pytest.mark.parametrize("auto_create", ["false", "true"])
+@pytest.mark.parametrize("name", ["a/b", "..", "a?b", "x" * 256, "\ud800"])
+def test_a_record_of_a_collection_that_there_cannot_be_is_a_bad_record(
+    service: Service, name: str, auto_create: str
+) -> None:
+    sink = Sink(service, collection__auto__create=auto_create)
+    make_collection(service)
+    sink.take(
+        value_of(id=1, vector=[1.0, 2.0]),
+        value_of(id=2, vector=[1.0, 2.0], collection_name=name),
+        (json.dumps({"id": 2, "collection_name": name}).encode(), None),
+        value_of(id=3, vector=[1.0, 2.0]),
+    )
+    assert sink.dead.offsets == [1, 2]
+    assert {one.error.reason for one in sink.dead.letters} == {Reason.INVALID_COLLECTION_NAME}
+    assert sink.point(1) is not None
+    assert sink.point(3) is not None
+    assert service.collection_names() == ["c"]
+
+
+@pytest.mark.parametrize(
+    "vector", [[0.0] * 65_537, {"a/b": [1.0]}, {"x" * 201: [1.0]}, {"\ud800": [1.0]}]
+)
+def test_no_collection_is_made_of_vectors_that_none_can_have(
+    service: Service, vector: object
+) -> None:
+    sink = Sink(service)
+    sink.take(value_of(id=1, vector=vector))
+    assert service.collection_names() == []
+    sink.take(value_of(id=2, vector=vector), value_of(id=3, vector=[1.0, 2.0]))
+    assert sink.dead.offsets == [0, 1]
+    assert {one.error.reason for one in sink.dead.letters} == {Reason.INVALID_VECTOR}
+    assert service.collection_config("c").vectors[""].size == 2
+    assert sink.point(3) is not None
 
 
 # Target errors

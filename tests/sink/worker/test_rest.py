@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
+import time
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -22,7 +24,14 @@ from headrace.sink.worker.store import ConnectorStore
 from headrace.sink.worker.worker import Worker
 from tests.sink.mock_kafka import INVALID_RECORD, MockKafka
 from tests.sink.records import value
-from tests.sink.worker.harness import config_of, state_of, task_states, tasks_of, wait_until
+from tests.sink.worker.harness import (
+    PATIENCE_S,
+    config_of,
+    state_of,
+    task_states,
+    tasks_of,
+    wait_until,
+)
 
 CLASS = "io.qdrant.kafka.QdrantSinkConnector"
 PLUGIN = "/connector-plugins/QdrantSinkConnector"
@@ -120,6 +129,33 @@ def test_a_deleted_connector_answers_204_and_is_gone(
     assert client.delete("/connectors/a").status_code == 204
     assert error_of(client.delete("/connectors/a")) == (404, "Connector a not found")
     assert client.get("/connectors").json() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PUT", "/resume"), ("POST", "/tasks/0/restart"), ("PATCH", "/config"), ("DELETE", "")],
+)
+def test_a_call_that_waited_while_its_connector_was_deleted_answers_404(
+    client: TestClient, worker: Worker, running: dict[str, str], method: str, path: str
+) -> None:
+    managed = worker._connectors["a"]
+    body = {"batch.size": "7"} if method == "PATCH" else None
+    answers: list[int] = []
+
+    def call() -> None:
+        answers.append(client.request(method, f"/connectors/a{path}", json=body).status_code)
+
+    calling = threading.Thread(target=call)
+    with managed.lock:
+        calling.start()
+        # By then it has found the connector, and waits for what goes on with it.
+        time.sleep(0.5)
+        worker.delete("a")
+        assert client.post("/connectors", json={"name": "a", "config": running}).status_code == 201
+    calling.join(PATIENCE_S)
+    assert answers == [404]
+    assert managed.connector is None
+    assert client.get("/connectors").json() == ["a"]
 
 
 @pytest.mark.parametrize(

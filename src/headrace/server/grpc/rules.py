@@ -18,13 +18,14 @@ from google.protobuf.message import Message
 from qdrant_client import grpc as qdrant
 
 from headrace.model.errors import HeadraceError, InvalidBody, MalformedInput
+from headrace.model.names import (
+    COLLECTION_NAME_CHARS_MAX,
+    FORBIDDEN_IN_NAMES,
+    FORBIDDEN_IN_NEW_NAMES,
+)
 from headrace.model.payload_path import parse_payload_path
 from headrace.server.errors import not_supported
 from headrace.server.rest.body import FormatError
-from headrace.server.rest.parameters import COLLECTION_NAME_CHARS_MAX
-
-_FORBIDDEN_IN_NEW_NAMES = '<>:"/\\|?*\0\x1f'
-_FORBIDDEN_IN_NAMES = "/\0"
 
 _T = TypeVar("_T")
 
@@ -57,7 +58,7 @@ def check_collection_name(name: str) -> str:
     Raises:
         InvalidBody: no collection can have it.
     """
-    return _check_name(name, _FORBIDDEN_IN_NAMES)
+    return _check_name(name, FORBIDDEN_IN_NAMES)
 
 
 def check_new_collection_name(name: str) -> str:
@@ -68,7 +69,7 @@ def check_new_collection_name(name: str) -> str:
     """
     if name in (".", ".."):
         raise broken_rule("collection_name", f'collection name cannot be "{name}"')
-    return _check_name(name, _FORBIDDEN_IN_NEW_NAMES)
+    return _check_name(name, FORBIDDEN_IN_NEW_NAMES)
 
 
 def refuse_shard_keys(

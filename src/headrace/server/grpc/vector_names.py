@@ -7,12 +7,12 @@ from functools import partial
 from qdrant_client import grpc as qdrant
 
 from headrace.model.errors import MalformedInput
+from headrace.model.names import vector_name_problems
 from headrace.model.operations import CreateVectorName, DropVectorName
 from headrace.server.grpc.config_json import config_json
 from headrace.server.grpc.operations import Build
 from headrace.server.grpc.rules import broken_rule, read_as_json, refuse_other_fields
 from headrace.server.rest.collection_changes import parse_create_vector_name
-from headrace.server.rest.collections import vector_name_problems
 
 _FIELD_NAMES = {"dense": "dense_config", "sparse": "sparse_config"}
 

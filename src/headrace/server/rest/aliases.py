@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headrace.model.aliases import AliasAction, CreateAlias, DeleteAlias, RenameAlias
+from headrace.model.names import COLLECTION_NAME_CHARS_MAX, FORBIDDEN_IN_NAMES
 from headrace.server.rest.body import Node, read_body
-from headrace.server.rest.parameters import COLLECTION_NAME_CHARS_MAX, FORBIDDEN_IN_NAMES
 
 
 def parse_alias_actions(body: bytes) -> list[AliasAction]:

@@ -23,15 +23,12 @@ from headrace.model.collection_config import (
     VectorParams,
 )
 from headrace.model.errors import WrongInput
+from headrace.model.names import vector_name_problems
 from headrace.model.vectors import DEFAULT_VECTOR_NAME, Distance
 from headrace.server.errors import not_supported
 from headrace.server.rest.body import U32_MAX, Node, read_body
 from headrace.server.rest.members import Memory, ReadValue, at_least, read_members, read_memory
 from headrace.server.rest.quantization import read_quantization
-
-VECTOR_NAME_BYTES_MAX = 200
-
-_FORBIDDEN_IN_VECTOR_NAMES = '<>:"/\\|?*\0\x1f'
 
 
 class _AnyDatatype(StrEnum):
@@ -155,18 +152,6 @@ def check_vector_name(name: str, node: Node) -> None:
     """Note what is wrong with the name of a vector, whose parameters are `node`."""
     for problem in vector_name_problems(name):
         node.broken(problem)
-
-
-def vector_name_problems(name: str) -> list[str]:
-    """What is wrong with the name of a vector."""
-    problems = []
-    if len(name.encode()) > VECTOR_NAME_BYTES_MAX:
-        problems.append(f"vector name is longer than {VECTOR_NAME_BYTES_MAX} bytes")
-    for char in _FORBIDDEN_IN_VECTOR_NAMES:
-        if char in name:
-            problems.append(f'vector name cannot contain "{char}" char')
-            break
-    return problems
 
 
 def _read_multivector(node: Node) -> MultiVectorConfig:

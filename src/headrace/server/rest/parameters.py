@@ -12,12 +12,13 @@ from urllib.parse import parse_qsl, unquote
 
 from headrace.model.errors import MalformedInput, WrongInput
 from headrace.model.ids import POINT_ID_NUMBER_MAX, PointId, parse_uuid
+from headrace.model.names import (
+    COLLECTION_NAME_CHARS_MAX,
+    FORBIDDEN_IN_NAMES,
+    FORBIDDEN_IN_NEW_NAMES,
+)
 from headrace.server.rest.body import U64_MAX, Rules
 
-COLLECTION_NAME_CHARS_MAX = 255
-
-_FORBIDDEN_IN_NEW_NAMES = '<>:"/\\|?*\0\x1f'
-FORBIDDEN_IN_NAMES = "/\0"
 _WRITE_ORDERINGS = ("weak", "medium", "strong")
 _READ_CONSISTENCIES = ("majority", "quorum", "all", "")
 
@@ -52,7 +53,7 @@ def collection_name(path_parameters: Mapping[str, str], new: bool = False) -> st
             "name",
             f'value "{name}" invalid, must be from 1 to {COLLECTION_NAME_CHARS_MAX} characters',
         )
-    forbidden = _FORBIDDEN_IN_NEW_NAMES if new else FORBIDDEN_IN_NAMES
+    forbidden = FORBIDDEN_IN_NEW_NAMES if new else FORBIDDEN_IN_NAMES
     for char in forbidden:
         if char in name:
             rules.broken("name", f'collection name cannot contain "{char}" char')

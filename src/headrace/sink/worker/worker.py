@@ -11,8 +11,8 @@ import re
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -306,7 +306,7 @@ class Worker:
             self._check(replaced)
             self._shared.keep(ConfigChange(name, replaced))
             return False
-        with managed.lock:
+        with self._held(managed):
             replaced = _with_secrets_of(managed.config, config)
             self._check(replaced)
             self._replace(managed, replaced)
@@ -325,7 +325,7 @@ class Worker:
         """
         managed = self._managed(name)
         # Shared connectors change on the thread that follows them, which needs the lock.
-        with nullcontext() if self._is_shared(managed) else managed.lock:
+        with nullcontext() if self._is_shared(managed) else self._held(managed):
             merged = {**managed.config, **patch}
             self.replace_config(
                 name, {key: value for key, value in merged.items() if value is not None}
@@ -347,7 +347,7 @@ class Worker:
 
     def _remove(self, managed: _Managed) -> None:
         name = managed.kept.name
-        with managed.lock:
+        with self._held(managed):
             with self._lock:
                 self._keep([one for one in self._kept() if one.name != name])
                 self._connectors.pop(name, None)
@@ -412,7 +412,7 @@ class Worker:
             TaskFailed: an old task has not ended in time.
         """
         managed = self._managed(name)
-        with managed.lock:
+        with self._held(managed):
             if managed.trace is not None and managed.connector is None:
                 self._start(managed)
                 return
@@ -438,7 +438,7 @@ class Worker:
             Unavailable: Kafka does not answer.
         """
         managed = self._managed(name)
-        with managed.lock:
+        with self._held(managed):
             self._check_stopped(managed)
             change_offsets(self._checked(managed.config), self.service, changes)
 
@@ -448,7 +448,7 @@ class Worker:
         Raises: as `change_offsets`.
         """
         managed = self._managed(name)
-        with managed.lock:
+        with self._held(managed):
             self._check_stopped(managed)
             config = self._checked(managed.config)
             everything = dict.fromkeys(read_offsets(config, self.service))
@@ -461,7 +461,7 @@ class Worker:
             ConnectorNotFound: no such connector.
         """
         managed = self._managed(name)
-        with managed.lock:
+        with self._held(managed):
             if managed.connector is not None:
                 for counters in managed.connector.counters():
                     counters.topics = frozenset()
@@ -549,7 +549,7 @@ class Worker:
             self._want_here(managed, wanted)
 
     def _want_here(self, managed: _Managed, wanted: WantedState) -> None:
-        with managed.lock:
+        with self._held(managed):
             self._change(managed, wanted_state=wanted)
             if wanted is WantedState.STOPPED:
                 self._stop(managed, _STOP_TIMEOUT_S)
@@ -607,6 +607,18 @@ class Worker:
             self.check_known()
             raise ConnectorNotFound(name)
         return managed
+
+    @contextmanager
+    def _held(self, managed: _Managed) -> Iterator[None]:
+        """Hold a connector's lock, which a stop before it may have held for seconds.
+
+        Raises:
+            ConnectorNotFound: it was deleted meanwhile: started again, nobody could stop it.
+        """
+        with managed.lock:
+            if self._connectors.get(managed.kept.name) is not managed:
+                raise ConnectorNotFound(managed.kept.name)
+            yield
 
     def _check_not_from_file(self, managed: _Managed) -> None:
         if managed.kept.config is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headrace.model.names import vector_name_problems
 from headrace.model.operations import DropVectorName
 from headrace.server.auth import Need
 from headrace.server.rest.answers import update_answer
@@ -13,7 +14,7 @@ from headrace.server.rest.collection_changes import (
     parse_update_collection,
 )
 from headrace.server.rest.collection_info import collection_info_answer
-from headrace.server.rest.collections import parse_create_collection, vector_name_problems
+from headrace.server.rest.collections import parse_create_collection
 from headrace.server.rest.endpoint import (
     Call,
     Operation,
