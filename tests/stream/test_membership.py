@@ -12,6 +12,7 @@ from headrace.server.run import Serving
 from headrace.sink.config import ConnectorConfig
 from headrace.sink.connector import Connector
 from headrace.sink.target import EmbeddedTarget
+from headrace.sink.task import TaskState
 from tests.stream.harness import (
     CALL_TIMEOUT_S,
     connector_settings,
@@ -94,6 +95,27 @@ def test_a_static_member_that_comes_back_costs_no_rebalance(
             stream.end()
             for one in (staying, leaving):
                 one.stop(CALL_TIMEOUT_S)
+
+
+def test_a_static_member_whose_name_another_takes_fails_and_says_what_to_do(
+    kafka_bootstrap_servers: str, serving: Serving
+) -> None:
+    topic = new_topic(kafka_bootstrap_servers, "fenced")
+    settings = connector_settings(kafka_bootstrap_servers, topic)
+    config = ConnectorConfig.from_mapping({**settings, "group.instance.id": "a"})
+    target = EmbeddedTarget(serving.service)
+    first, second = Connector(config, target), Connector(config, target)
+    first.start()
+    try:
+        wait_until(lambda: partitions_of(first) == 1, "it has the partition")
+        second.start()
+        wait_until(lambda: first.status().state is TaskState.FAILED, "it has failed")
+        assert "A group.instance.id is for one member alone" in str(first.status().trace)
+        wait_until(lambda: partitions_of(second) == 1, "the other has it")
+        assert second.status().state is TaskState.RUNNING
+    finally:
+        for one in (first, second):
+            one.stop(CALL_TIMEOUT_S)
 
 
 def test_partitions_that_stay_are_read_on_while_others_move(

@@ -124,6 +124,7 @@ class Source:
         # The broker must say when it does not have the offset at which to resume, instead of
         # starting anywhere else: see `_resume_elsewhere`.
         settings["auto.offset.reset"] = "error"
+        self._is_static = "group.instance.id" in settings
         # A pattern needs the metadata of all topics anyway.
         self._any_topic = config.topics[0] if config.topics else None
         self.commits_completed = 0
@@ -440,12 +441,24 @@ class Source:
             partition = self._partition(str(message.topic()), int(message.partition() or 0))
             if partition in self._standings:
                 self._stalled.add(partition)
+        elif code == KafkaError._FATAL:
+            raise self._ended(error)
         elif error.fatal() or code in _NEEDS_OPERATOR:
             raise _kafka_failure(error)
         else:
             is_unknown = code == KafkaError.UNKNOWN_TOPIC_OR_PART
             later = ": it is read once it is there, after some minutes" if is_unknown else ""
             logger.warning("%s: Kafka: %s%s", self._source, error.str(), later)
+
+    def _ended(self, error: KafkaError) -> TaskFailed:
+        """The client reads nothing any more, and says so once."""
+        advice = "Restart the connector"
+        if self._is_static:
+            advice = (
+                "A group.instance.id is for one member alone: give the connector of each "
+                "process its own, or leave it out, and restart the connector"
+            )
+        return TaskFailed(f"Kafka has ended this client: {error.str()}. {advice}")
 
     def _take_end(self, message: Message) -> None:
         """The end was reached, maybe behind records that nobody sees: aborted, control, expired."""

@@ -336,6 +336,16 @@ def test_topics_are_those_that_were_read_until_they_are_reset(
     assert client.get("/connectors/a/topics").json() == {"a": {"topics": []}}
 
 
+def test_a_name_with_a_slash_is_reached_where_the_location_says(client: TestClient) -> None:
+    config = config_of("a/b c")
+    made = client.post("/connectors", json={"name": "a/b c", "config": config})
+    assert made.headers["location"] == "/connectors/a%2Fb%20c"
+    for part in ("", "/config", "/status", "/topics", "/offsets"):
+        assert client.get(made.headers["location"] + part).status_code == 200
+    assert client.delete(made.headers["location"]).status_code == 204
+    assert client.get("/connectors").json() == []
+
+
 # Offsets
 
 
@@ -370,6 +380,18 @@ def test_offsets_change_only_while_the_connector_is_stopped(
         {"offsets": []},
         {"offsets": [offset(0, -1)]},
         {"offsets": [offset(-1, 0)]},
+        {"offsets": [offset(2, 0)]},
+        {"offsets": [offset(0, None), offset(2, 0)]},
+        {"offsets": [offset(2**31, 0)]},
+        {"offsets": [offset(0, 2**63)]},
+        {
+            "offsets": [
+                {
+                    "partition": {"kafka_topic": "none", "kafka_partition": 0},
+                    "offset": {"kafka_offset": 1},
+                }
+            ]
+        },
         {"offsets": [{"partition": {"kafka_topic": "topic"}, "offset": {"kafka_offset": 1}}]},
         {},
     ],
@@ -378,7 +400,9 @@ def test_offsets_that_are_none_answer_400(
     client: TestClient, running: dict[str, str], body: object
 ) -> None:
     client.put("/connectors/a/stop")
+    before = client.get("/connectors/a/offsets").json()
     assert error_of(client.patch("/connectors/a/offsets", json=body))[0] == 400
+    assert client.get("/connectors/a/offsets").json() == before
 
 
 # Plugins
@@ -436,6 +460,16 @@ def test_a_good_configuration_is_valid(client: TestClient) -> None:
     [
         ({"topics.regex": "t.*"}, "topics", "either topics or topics.regex"),
         ({"topics": "other"}, "topics", "no topic 'other'"),
+        (
+            {"consumer.override.session.timeout.ms": "soon"},
+            "consumer.override.session.timeout.ms",
+            "Invalid value",
+        ),
+        (
+            {"consumer.override.security.protocol": "FOO"},
+            "consumer.override.security.protocol",
+            'Invalid value "FOO"',
+        ),
         ({"bootstrap.servers": "127.0.0.1:1"}, "bootstrap.servers", "no broker answers"),
         ({"qdrant.collection.name": "d"}, "qdrant.collection.name", "`d` doesn't exist"),
         ({"qdrant.grpc.url": "http://127.0.0.1:1"}, "qdrant.grpc.url", "cannot be used"),

@@ -19,6 +19,7 @@ from headrace.model.operations import SourcePartition
 from headrace.service.service import Service
 from headrace.sink.client_settings import admin_settings
 from headrace.sink.config import ConnectorConfig
+from headrace.sink.worker.errors import BadWorkerRequest
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def change_offsets(
         changes: the next offset to read; None makes the partition one that was never read.
 
     Raises:
+        BadWorkerRequest: Kafka has no such partition; nothing was changed.
         GroupInUse: somebody is still, or again, a member of the consumer group.
         Unavailable: Kafka does not answer; nothing, or not everything, was changed.
         NoSpace, StorageFailed: the store could not be written; call again.
@@ -76,6 +78,7 @@ def _change_committed(
     admin: AdminClient, group: str, changes: Mapping[tuple[str, int], int | None]
 ) -> None:
     given = {one: at for one, at in changes.items() if at is not None}
+    _check_there(admin, group, given)
     if len(given) < len(changes):
         # The client has no call that forgets single partitions: the group goes as a whole,
         # and what is to stay is committed again.
@@ -94,6 +97,26 @@ def _change_committed(
                 raise KafkaException(one.error)
     except KafkaException as error:
         raise _translated(error, group) from error
+
+
+def _check_there(admin: AdminClient, group: str, asked: Offsets) -> None:
+    """Make sure that Kafka has these partitions, before anything is changed.
+
+    Raises:
+        BadWorkerRequest: it has not.
+        Unavailable: it does not answer.
+    """
+    if not asked:
+        return
+    try:
+        topics = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise _translated(error, group) from error
+    for topic, number in asked:
+        if topic not in topics:
+            raise BadWorkerRequest(f"The cluster has no topic '{topic}'")
+        if number not in topics[topic].partitions:
+            raise BadWorkerRequest(f"Topic '{topic}' has no partition {number}")
 
 
 def _delete_group(admin: AdminClient, group: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 import orjson
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 import headrace
 from headrace.model.errors import ErrorCode, HeadraceError
@@ -51,6 +52,9 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+# Kafka's bounds.
+_PARTITION_MAX: Final = 2**31 - 1
+_OFFSET_MAX: Final = 2**63 - 1
 # What the class has as its sink task in Kafka Connect, which answers name.
 _TASK_CLASS: Final = "io.qdrant.kafka.QdrantSinkTask"
 _HEADER_CONVERTER_CLASSES: Final = (
@@ -131,7 +135,7 @@ class _Call:
     @property
     def name(self) -> str:
         """The connector's."""
-        return str(self.path["name"])
+        return unquote(str(self.path["name"]))
 
     def read(self, kind: type[_T]) -> _T:
         """The body as this type, strictly.
@@ -173,7 +177,16 @@ def create_worker_app(worker: Worker) -> Starlette:
         HTTPException: _on_http_error,
         Exception: _on_defect,
     }
-    return Starlette(routes=routes, exception_handlers=handlers)
+    return _WorkerApp(routes=routes, exception_handlers=handlers)
+
+
+class _WorkerApp(Starlette):
+    """Routes are matched as they were sent, so that a `%2F` inside of a name is no separator."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope = {**scope, "path": scope["raw_path"].decode("latin-1")}
+        await super().__call__(scope, receive, send)
 
 
 # The worker
@@ -349,8 +362,10 @@ def _alter_offsets(call: _Call) -> Response:
     changes: dict[tuple[str, int], int | None] = {}
     for one in body.offsets:
         at = None if one.offset is None else one.offset.kafka_offset
-        if one.partition.kafka_partition < 0 or (at is not None and at < 0):
-            raise BadWorkerRequest("Partitions and offsets must not be negative")
+        if not 0 <= one.partition.kafka_partition <= _PARTITION_MAX:
+            raise BadWorkerRequest(f"Partitions must be from 0 to {_PARTITION_MAX}")
+        if at is not None and not 0 <= at <= _OFFSET_MAX:
+            raise BadWorkerRequest(f"Offsets must be from 0 to {_OFFSET_MAX}")
         changes[one.partition.kafka_topic, one.partition.kafka_partition] = at
     call.worker.change_offsets(call.name, changes)
     return _json({"message": "The offsets for this connector have been altered successfully"})

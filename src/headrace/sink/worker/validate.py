@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from headrace.model.errors import ErrorCode, HeadraceError
@@ -63,6 +63,8 @@ def static_errors(config: Mapping[str, str], has_store: bool) -> dict[str, str]:
             stand_in = _STAND_INS.get(error.key)
             if stand_in is None and error.key in checked:
                 del checked[error.key]
+                if error.key == "topics.regex":
+                    checked.setdefault("topics", _STAND_INS["topics"])
             elif stand_in is not None and checked.get(error.key) != stand_in:
                 checked[error.key] = stand_in
                 if error.key == "topics":
@@ -154,8 +156,24 @@ def _order(key: str) -> tuple[int, str]:
     return names.index(_group(key)), key
 
 
+def _client_errors(config: ConnectorConfig) -> dict[str, str]:
+    """What the Kafka client itself finds wrong with its settings."""
+    settings = config.consumer_settings(0)
+    try:
+        Consumer({**settings, "log_level": 0}).close()
+    except KafkaException as error:
+        text = error_text(error)
+        named = next((one for one in settings if f'"{one}"' in text), "")
+        key = CONSUMER_PREFIX + named
+        return {key if key in config.raw else "bootstrap.servers": f"cannot be used: {text}"}
+    return {}
+
+
 def _kafka_errors(config: ConnectorConfig) -> dict[str, str]:
     try:
+        errors = _client_errors(config)
+        if errors:
+            return errors
         admin = AdminClient(dict(admin_settings(config.consumer_settings(0))))
         found = admin.list_topics(timeout=_KAFKA_TIMEOUT_S).topics
     except KafkaException as error:

@@ -433,7 +433,7 @@ class Worker:
 
         Raises:
             ConnectorNotFound: no such connector.
-            BadWorkerRequest: it is not stopped.
+            BadWorkerRequest: it is not stopped, or Kafka has no such partition.
             GroupInUse: its tasks, or others of its group, have not left yet.
             Unavailable: Kafka does not answer.
         """
