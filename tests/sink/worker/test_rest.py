@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -336,6 +337,25 @@ def test_topics_are_those_that_were_read_until_they_are_reset(
     assert client.get("/connectors/a/topics").json() == {"a": {"topics": []}}
 
 
+def test_numbers_and_booleans_of_a_configuration_are_taken_for_their_texts(
+    client: TestClient,
+) -> None:
+    config = {
+        **config_of("a"),
+        "tasks.max": 2,
+        "collection.auto.create": True,
+        "topics.regex": None,
+    }
+    made = client.post("/connectors", json={"name": "a", "config": config})
+    assert made.status_code == 201
+    expected = {**config_of("a"), "tasks.max": "2", "collection.auto.create": "true"}
+    assert made.json()["config"] == expected
+    assert client.put("/connectors/a/config", json=config).json()["config"] == expected
+    changed = client.patch("/connectors/a/config", json={"tasks.max": 1, "linger.ms": 7})
+    assert changed.json()["config"] == {**expected, "tasks.max": "1", "linger.ms": "7"}
+    assert set(validate(client, {**config, "batch.size": 0})) == {"batch.size"}
+
+
 def test_a_name_with_a_slash_is_reached_where_the_location_says(client: TestClient) -> None:
     config = config_of("a/b c")
     made = client.post("/connectors", json={"name": "a/b c", "config": config})
@@ -436,7 +456,7 @@ def test_a_plugins_configuration_lists_every_key(client: TestClient) -> None:
     assert error_of(client.get("/connector-plugins/Other/config"))[0] == 404
 
 
-def validate(client: TestClient, config: dict[str, str]) -> dict[str, list[str]]:
+def validate(client: TestClient, config: Mapping[str, object]) -> dict[str, list[str]]:
     answer = client.put(f"{PLUGIN}/config/validate", json=config)
     assert answer.status_code == 200
     body = answer.json()

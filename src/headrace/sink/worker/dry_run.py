@@ -20,6 +20,7 @@ from confluent_kafka import (
 )
 
 from headrace.model.errors import ErrorCode, HeadraceError, Unavailable
+from headrace.model.names import collection_name_problem
 from headrace.model.operations import SourcePartition
 from headrace.sink.batch import Batch, KafkaRecord, decode_batch, fold
 from headrace.sink.changes import Upsert
@@ -101,12 +102,18 @@ def dry_run(config: ConnectorConfig, target: Target | None, records_max: int) ->
     result = DryRun(len(kafka_records))
     for refusal in batch.refusals:
         result.refused.append(_refused(refusal.kafka_record, refusal.error.message))
-    _look_at_collections(batch, target, result)
+    _look_at_collections(batch, target, config.auto_create is not None, result)
     return result
 
 
-def _look_at_collections(batch: Batch, target: Target | None, result: DryRun) -> None:
+def _look_at_collections(
+    batch: Batch, target: Target | None, is_made: bool, result: DryRun
+) -> None:
     for name, entries in batch.entries.items():
+        problem = collection_name_problem(name, new=is_made)
+        if problem is not None:
+            result.refused += [_refused(one.kafka_record, problem) for one in entries]
+            continue
         would = result.collections[name] = WouldWrite()
         upserts = [one for one in entries if isinstance(one.change, Upsert)]
         points = [one.change.point for one in upserts if isinstance(one.change, Upsert)]

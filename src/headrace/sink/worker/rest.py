@@ -79,11 +79,15 @@ _STATUS: Final = {
 }
 
 
+# Connect takes numbers and booleans for their texts.
+_Config = dict[str, str | int | float | bool | None]
+
+
 class NewConnector(msgspec.Struct, frozen=True):
     """The body of `POST /connectors`."""
 
     name: str
-    config: dict[str, str | None]
+    config: _Config
     initial_state: WantedState = WantedState.RUNNING
 
 
@@ -229,8 +233,7 @@ def _create(call: _Call) -> Response:
     name = body.name.strip()
     if not name:
         raise BadWorkerRequest("Connector name must not be empty")
-    config = {key: value for key, value in body.config.items() if value is not None}
-    call.worker.create(_named(config, name), body.initial_state)
+    call.worker.create(_named(_texts(body.config), name), body.initial_state)
     return _created(call.worker, name)
 
 
@@ -248,14 +251,14 @@ def _config(call: _Call) -> Response:
 
 
 def _put_config(call: _Call) -> Response:
-    body = call.read(dict[str, str | None])
-    config = {key: value for key, value in body.items() if value is not None}
+    config = _texts(call.read(_Config))
     is_new = call.worker.replace_config(call.name, _named(config, call.name))
     return _created(call.worker, call.name) if is_new else _info(call)
 
 
 def _patch_config(call: _Call) -> Response:
-    patch = call.read(dict[str, str | None])
+    given = call.read(_Config)
+    patch: dict[str, str | None] = {**dict.fromkeys(given), **_texts(given)}
     if patch.get("name", call.name) != call.name:
         raise _other_name(str(patch["name"]), call.name)
     call.worker.patch_config(call.name, patch)
@@ -400,8 +403,7 @@ def _plugin_config(call: _Call) -> Response:
 
 def _validate(call: _Call) -> Response:
     plugin = _check_plugin(call)
-    body = call.read(dict[str, str | None])
-    config = {key: value for key, value in body.items() if value is not None}
+    config = _texts(call.read(_Config))
     asked = config.setdefault("connector.class", CONNECTOR_CLASS)
     if asked not in _PLUGIN_NAMES:
         raise BadWorkerRequest(
@@ -524,6 +526,15 @@ def _status_of(worker: Worker, name: str) -> dict[str, Any]:
 def _task_state(state: str) -> str:
     """Connect knows STOPPED of connectors alone; a task that ended is assigned to nobody."""
     return TaskState.UNASSIGNED.value if state == TaskState.STOPPED.value else state
+
+
+def _texts(config: _Config) -> dict[str, str]:
+    """What a configuration says, without what is null."""
+    return {
+        key: str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in config.items()
+        if value is not None
+    }
 
 
 def _named(config: dict[str, str], name: str) -> dict[str, str]:
