@@ -255,6 +255,21 @@ def test_score_threshold_of_other_queries_is_that_of_qdrants_engine(
     _assert_equal(found, engines.shard.query(request), may_be_empty=True)
 
 
+def test_mmr_chooses_in_a_prefetch_as_well(engines: Engines) -> None:
+    mmr, candidates = Nearest(EXAMPLES[0], Mmr(0.4, 40)), 40
+    chosen = engines.service.query("c", Query(query=mmr, limit=LIMIT))
+    prefetch = (Prefetch(query=mmr, limit=LIMIT),)
+    fused = engines.service.query("c", Query(query=RrfFusion(), prefetch=prefetch, limit=POINTS))
+    assert [p.record.id for p in fused] == [p.record.id for p in chosen]
+    # Qdrant's engine goes on with all candidates.
+    request = edge.QueryRequest(
+        limit=POINTS,
+        query=RRF(k=2),
+        prefetches=[edge.Prefetch(limit=LIMIT, query=edge.Mmr(vec(0), 0.6, candidates))],
+    )
+    assert len(engines.shard.query(request)) == candidates
+
+
 E = edge.Expression
 FORMULAS: dict[str, tuple[f.Expression, Callable[[], Any], dict[str, Any]]] = {
     "score plus price": (
