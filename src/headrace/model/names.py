@@ -7,30 +7,33 @@ from __future__ import annotations
 
 from typing import Final
 
-COLLECTION_NAME_CHARS_MAX: Final = 255
-FORBIDDEN_IN_NAMES: Final = "/\0"
-FORBIDDEN_IN_NEW_NAMES: Final = '<>:"/\\|?*\0\x1f'
-
-_VECTOR_NAME_BYTES_MAX: Final = 200
 NO_TEXT: Final = "has half of a surrogate pair in it, which is no text"
 
+_COLLECTION_NAME_CHARS_MAX: Final = 255
+_VECTOR_NAME_BYTES_MAX: Final = 200
+_FORBIDDEN: Final = "/\0"
+_FORBIDDEN_IN_NEW: Final = '<>:"/\\|?*\0\x1f'
 
-def collection_name_problem(name: str, new: bool = False) -> str | None:
-    """Why no collection can have a name; None if one can.
+
+def collection_name_problems(name: str, new: bool = False) -> list[str]:
+    """Why no collection can have a name.
 
     Args:
         name: any text.
         new: whether the collection is to be made.
     """
-    if not 1 <= len(name) <= COLLECTION_NAME_CHARS_MAX:
-        return f"collection name must be from 1 to {COLLECTION_NAME_CHARS_MAX} characters"
-    for char in FORBIDDEN_IN_NEW_NAMES if new else FORBIDDEN_IN_NAMES:
-        if char in name:
-            return f'collection name cannot contain "{char}" char'
+    if not is_text(name):
+        return [f"collection name {NO_TEXT}"]
+    problems = []
+    if not 1 <= len(name) <= _COLLECTION_NAME_CHARS_MAX:
+        problems.append(
+            f'value "{name}" invalid, must be from 1 to {_COLLECTION_NAME_CHARS_MAX} characters'
+        )
+    problems += _forbidden_in(name, _FORBIDDEN_IN_NEW if new else _FORBIDDEN, "collection")
     # Clients take these for a step in a path.
     if name in (".", ".."):
-        return f'collection name cannot be "{name}"'
-    return None if is_text(name) else f"collection name {NO_TEXT}"
+        problems.append(f'collection name cannot be "{name}"')
+    return problems
 
 
 def vector_name_problems(name: str) -> list[str]:
@@ -40,11 +43,7 @@ def vector_name_problems(name: str) -> list[str]:
     problems = []
     if len(name.encode()) > _VECTOR_NAME_BYTES_MAX:
         problems.append(f"vector name is longer than {_VECTOR_NAME_BYTES_MAX} bytes")
-    for char in FORBIDDEN_IN_NEW_NAMES:
-        if char in name:
-            problems.append(f'vector name cannot contain "{char}" char')
-            break
-    return problems
+    return problems + _forbidden_in(name, _FORBIDDEN_IN_NEW, "vector")
 
 
 def is_text(name: str) -> bool:
@@ -54,3 +53,9 @@ def is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _forbidden_in(name: str, forbidden: str, what: str) -> list[str]:
+    """The first character that a name of a collection or a vector must not have."""
+    found = [char for char in forbidden if char in name][:1]
+    return [f'{what} name cannot contain "{char}" char' for char in found]

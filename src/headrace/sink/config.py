@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from headrace.model.errors import HeadraceError
-from headrace.model.names import collection_name_problem
+from headrace.model.names import collection_name_problems
 from headrace.model.vectors import Distance
 from headrace.service.inference import BM25_MODEL, embed_texts
 from headrace.sink.client_settings import (
@@ -484,8 +484,7 @@ class _Reader:
         """Refuse a name that no collection can have: else each record would be refused."""
         is_new = self._boolean("collection.auto.create", False)
         text = (name or "").replace(TOPIC_PLACEHOLDER, "topic")
-        problem = collection_name_problem(text, is_new) if text else None
-        if problem is not None:
+        for problem in collection_name_problems(text, is_new) if text else ():
             raise self._invalid(key, f"cannot be: {problem}")
 
     def _row_fields(self) -> RowFields | None:

@@ -24,7 +24,7 @@ from headrace.model.errors import (
     WrongVectorDimension,
 )
 from headrace.model.ids import PointId
-from headrace.model.names import collection_name_problem
+from headrace.model.names import collection_name_problems
 from headrace.model.operations import SourceOffset, SourcePartition
 from headrace.model.points import PointStruct
 from headrace.sink.auto_create import infer_collection_config, unfit
@@ -129,7 +129,7 @@ class BatchWriter:
 
     def _write_collection(self, batch: Batch, name: str) -> None:
         """Write what a collection gets from a batch, which it does not have already."""
-        if self._refuse_name(batch, name, collection_name_problem(name)):
+        if self._refuse_name(batch, name, collection_name_problems(name)):
             return
         try:
             if not self._write_columns(batch, name):
@@ -401,11 +401,11 @@ class BatchWriter:
             where = f" ({_coordinates(refusal)})"
         logger.error("Bad record%s: %s", where, refusal.error.message)
 
-    def _refuse_name(self, batch: Batch, name: str, problem: str | None) -> bool:
-        """Refuse the records of a collection that there cannot be."""
-        if problem is None:
+    def _refuse_name(self, batch: Batch, name: str, problems: Sequence[str]) -> bool:
+        """Refuse the records of a collection that there cannot be, if there are problems."""
+        if not problems:
             return False
-        error = RecordError(problem, Reason.INVALID_COLLECTION_NAME)
+        error = RecordError(problems[0], Reason.INVALID_COLLECTION_NAME)
         entries = batch.entries.get(name, [])
         if entries:
             self._take_out(batch, name, [(one, error) for one in entries])
@@ -413,7 +413,7 @@ class BatchWriter:
 
     def _make_collection(self, batch: Batch, name: str, error: HeadraceError) -> bool:
         """Make a collection for the points that name it; False if there is nothing to put."""
-        if self._refuse_name(batch, name, collection_name_problem(name, new=True)):
+        if self._refuse_name(batch, name, collection_name_problems(name, new=True)):
             return False
         if self._config.auto_create is None:
             raise TaskFailed(

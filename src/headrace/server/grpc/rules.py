@@ -18,11 +18,7 @@ from google.protobuf.message import Message
 from qdrant_client import grpc as qdrant
 
 from headrace.model.errors import HeadraceError, InvalidBody, MalformedInput
-from headrace.model.names import (
-    COLLECTION_NAME_CHARS_MAX,
-    FORBIDDEN_IN_NAMES,
-    FORBIDDEN_IN_NEW_NAMES,
-)
+from headrace.model.names import collection_name_problems
 from headrace.model.payload_path import parse_payload_path
 from headrace.server.errors import not_supported
 from headrace.server.rest.body import FormatError
@@ -58,7 +54,7 @@ def check_collection_name(name: str) -> str:
     Raises:
         InvalidBody: no collection can have it.
     """
-    return _check_name(name, FORBIDDEN_IN_NAMES)
+    return _check_name(name)
 
 
 def check_new_collection_name(name: str) -> str:
@@ -67,9 +63,7 @@ def check_new_collection_name(name: str) -> str:
     Raises:
         InvalidBody: no new collection can have it.
     """
-    if name in (".", ".."):
-        raise broken_rule("collection_name", f'collection name cannot be "{name}"')
-    return _check_name(name, FORBIDDEN_IN_NEW_NAMES)
+    return _check_name(name, new=True)
 
 
 def refuse_shard_keys(
@@ -169,13 +163,7 @@ def _renamed(path: str, names: Mapping[str, str] | None) -> str:
     return path
 
 
-def _check_name(name: str, forbidden: str) -> str:
-    if not 1 <= len(name) <= COLLECTION_NAME_CHARS_MAX:
-        raise broken_rule(
-            "collection_name",
-            f'value "{name}" invalid, must be from 1 to {COLLECTION_NAME_CHARS_MAX} characters',
-        )
-    for char in forbidden:
-        if char in name:
-            raise broken_rule("collection_name", f'collection name cannot contain "{char}" char')
+def _check_name(name: str, new: bool = False) -> str:
+    for problem in collection_name_problems(name, new):
+        raise broken_rule("collection_name", problem)
     return name

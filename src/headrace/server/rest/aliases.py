@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from headrace.model.aliases import AliasAction, CreateAlias, DeleteAlias, RenameAlias
-from headrace.model.names import COLLECTION_NAME_CHARS_MAX, FORBIDDEN_IN_NAMES
+from headrace.model.names import collection_name_problems
 from headrace.server.rest.body import Node, read_body
 
 
@@ -27,13 +27,8 @@ def _read_name(node: Node, member: str) -> str:
     """A name that can stand in a path."""
     child = node.require(member)
     name = child.text()
-    if not 1 <= len(name) <= COLLECTION_NAME_CHARS_MAX:
-        child.broken(
-            f'value "{name}" invalid, must be from 1 to {COLLECTION_NAME_CHARS_MAX} characters'
-        )
-    for char in FORBIDDEN_IN_NAMES:
-        if char in name:
-            child.broken(f'collection name cannot contain "{char}" char')
+    for problem in collection_name_problems(name):
+        child.broken(problem)
     return name
 
 

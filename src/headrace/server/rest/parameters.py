@@ -12,11 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from headrace.model.errors import MalformedInput, WrongInput
 from headrace.model.ids import POINT_ID_NUMBER_MAX, PointId, parse_uuid
-from headrace.model.names import (
-    COLLECTION_NAME_CHARS_MAX,
-    FORBIDDEN_IN_NAMES,
-    FORBIDDEN_IN_NEW_NAMES,
-)
+from headrace.model.names import collection_name_problems
 from headrace.server.rest.body import U64_MAX, Rules
 
 _WRITE_ORDERINGS = ("weak", "medium", "strong")
@@ -48,18 +44,8 @@ def collection_name(path_parameters: Mapping[str, str], new: bool = False) -> st
     """
     name = path_parameter(path_parameters, "collection_name")
     rules = Rules("path parameters")
-    if not 1 <= len(name) <= COLLECTION_NAME_CHARS_MAX:
-        rules.broken(
-            "name",
-            f'value "{name}" invalid, must be from 1 to {COLLECTION_NAME_CHARS_MAX} characters',
-        )
-    forbidden = FORBIDDEN_IN_NEW_NAMES if new else FORBIDDEN_IN_NAMES
-    for char in forbidden:
-        if char in name:
-            rules.broken("name", f'collection name cannot contain "{char}" char')
-            break
-    if new and name in (".", ".."):
-        rules.broken("name", f'collection name cannot be "{name}"')
+    for problem in collection_name_problems(name, new):
+        rules.broken("name", problem)
     rules.check()
     return name
 

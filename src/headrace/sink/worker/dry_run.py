@@ -20,7 +20,7 @@ from confluent_kafka import (
 )
 
 from headrace.model.errors import ErrorCode, HeadraceError, Unavailable
-from headrace.model.names import collection_name_problem
+from headrace.model.names import collection_name_problems
 from headrace.model.operations import SourcePartition
 from headrace.sink.batch import Batch, KafkaRecord, decode_batch, fold
 from headrace.sink.changes import Upsert
@@ -110,9 +110,9 @@ def _look_at_collections(
     batch: Batch, target: Target | None, is_made: bool, result: DryRun
 ) -> None:
     for name, entries in batch.entries.items():
-        problem = collection_name_problem(name, new=is_made)
-        if problem is not None:
-            result.refused += [_refused(one.kafka_record, problem) for one in entries]
+        problems = collection_name_problems(name, new=is_made)
+        if problems:
+            result.refused += [_refused(one.kafka_record, problems[0]) for one in entries]
             continue
         would = result.collections[name] = WouldWrite()
         upserts = [one for one in entries if isinstance(one.change, Upsert)]
