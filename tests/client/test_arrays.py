@@ -269,7 +269,17 @@ def test_payloads_are_rows_or_columns(
 
 @pytest.mark.parametrize(
     "payloads",
-    [[{}], [1, 2], [b"1", b"{}"], [b"{", b"{}"], {"a": [1]}, [{"a": 2**70}] * 2, [{"a": {1}}] * 2],
+    [
+        [{}],
+        [1, 2],
+        [b"1", b"{}"],
+        [b"{", b"{}"],
+        {"a": [1]},
+        {"a": "xy"},
+        {"a": 1},
+        [{"a": 2**70}] * 2,
+        [{"a": {1}}] * 2,
+    ],
 )
 def test_what_is_no_payload_is_refused(collection: ArrayCollection, payloads: Any) -> None:
     with pytest.raises(ArraysDisagree, match=r"payload|values of"):
@@ -282,6 +292,9 @@ def test_what_is_no_payload_is_refused(collection: ArrayCollection, payloads: An
     [
         (vectors(2, 5), WrongVectorDimension),
         (vectors(3), ArraysDisagree),
+        (vectors(1), ArraysDisagree),
+        (vectors(0), ArraysDisagree),
+        (pa.array([[1.0] * 4], pa.list_(pa.float32(), 4)), ArraysDisagree),
         (vectors(2)[0], InvalidVector),
         (np.full((2, 4), np.nan), InvalidVector),
         (np.full((2, 4), 1e300), InvalidVector),
@@ -309,6 +322,8 @@ def test_vectors_that_do_not_fit_are_refused_before_anything_is_written(
         ("multi", MultiBatch(np.arange(2), np.array([0, 1]), vectors(2, 2))),
         ("multi", MultiBatch(np.arange(2), np.array([0, 0, 2]), vectors(2, 2))),
         ("sparse", vectors(2)),
+        ("sparse", csr([{1: 1.0}])),
+        ("multi", np.ones((1, 2, 2))),
         ("sparse", csr([{-1: 1.0}, {}])),
         ("sparse", SparseBatch(np.arange(2), np.array([0, 2, 2]), np.array([3, 3], np.uint32),
                                np.ones(2, np.float32))),
@@ -330,6 +345,16 @@ def test_queries_that_do_not_fit_are_refused(collection: ArrayCollection, query:
         collection.search(query)
     with pytest.raises(WrongVectorDimension):
         collection.search(np.ones(3))
+
+
+@pytest.mark.parametrize("counts", [{"limit": -1}, {"offset": -1}])
+def test_a_negative_limit_or_offset_is_refused(
+    collection: ArrayCollection, counts: dict[str, int]
+) -> None:
+    collection.upsert([1, 2], vectors(2))
+    with pytest.raises(BadRequest, match="the minimum is 0"):
+        collection.search(vectors(1)[0], **counts)  # type: ignore[arg-type]
+    assert collection.search(vectors(1)[0], limit=np.int64(1)).ids.tolist()  # type: ignore[arg-type]
 
 
 def test_a_selection_is_by_ids_or_by_filter(collection: ArrayCollection) -> None:

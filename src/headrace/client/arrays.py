@@ -6,6 +6,7 @@ as `connect`, beside it if need be: what one writes, the other sees at once.
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -276,10 +277,12 @@ class ArrayCollection:
 
         Raises:
             NotFound: the collection is gone.
+            BadRequest: a limit or an offset is negative.
             WrongInput: the query does not fit the collection.
         """
         params = SearchParams(hnsw_ef=hnsw_ef, exact=exact)
         wanted = as_filter(filter)
+        limit, offset = _count("limit", limit), _count("offset", offset)
         queries = [
             Query(
                 query=Nearest(vector),
@@ -418,6 +421,13 @@ class ArrayCollection:
         if not np.isfinite(array).all():
             raise InvalidVector("A query vector is not finite in float32", using)
         return [array] if array.ndim == ndim else list(array)
+
+
+def _count(name: str, value: int) -> int:
+    count = operator.index(value)
+    if count < 0:
+        raise BadRequest(f"`{name}` is {count}, the minimum is 0")
+    return count
 
 
 def _selector(ids: Any, filter: FilterLike | None) -> PointSelector:

@@ -104,6 +104,9 @@ def as_vectors(vectors: Any, points_count: int, config: CollectionConfig) -> dic
     batches: dict[str, VectorBatch] = {}
     for name, value in named.items():
         batch = _as_batch(name, value, config.vector_params(name))
+        given = _rows_given(value)
+        if given not in (None, points_count):
+            raise ArraysDisagree(f"{points_count} ids, but {given} vectors{_in(name)}")
         _check_batch(name, batch, points_count)
         batches[name] = batch
     return batches
@@ -174,6 +177,15 @@ def _as_batch(name: str, value: Any, params: VectorParams | SparseVectorParams) 
     else:
         return _checked_kind(name, DenseBatch(positions, array), params)
     return _checked_kind(name, batch, params)
+
+
+def _rows_given(value: Any) -> int | None:
+    """How many points the vectors are for; None of a batch, which names its points."""
+    if isinstance(value, (DenseBatch, MultiBatch, SparseBatch)):
+        return None
+    if not is_arrow(value) and isinstance(value, CsrMatrix):
+        return len(value.indptr) - 1
+    return len(value)
 
 
 def _checked_kind(
@@ -322,7 +334,7 @@ def _decoded(value: bytes) -> Any:
 def _rows_of_columns(columns: Mapping[str, Any], points_count: int) -> Iterable[dict[str, Any]]:
     """One dictionary after the other, made as they are taken."""
     names = list(columns)
-    values = [_column_values(column) for column in columns.values()]
+    values = [_column_values(name, column) for name, column in columns.items()]
     for name, column in zip(names, values, strict=True):
         if len(column) != points_count:
             raise ArraysDisagree(f"{points_count} ids, but {len(column)} values of {name!r}")
@@ -334,7 +346,7 @@ def _rows_of_columns(columns: Mapping[str, Any], points_count: int) -> Iterable[
     )
 
 
-def _column_values(column: Any) -> Sequence[Any]:
+def _column_values(name: str, column: Any) -> Sequence[Any]:
     """A column as Python values, made in one call."""
     if is_arrow(column):
         return list(column.to_pylist())
@@ -342,6 +354,9 @@ def _column_values(column: Any) -> Sequence[Any]:
         if column.dtype.kind == "M":
             column = column.astype("datetime64[us]")
         return list(column.tolist())
+    if isinstance(column, (str, bytes, Mapping)) or not isinstance(column, Iterable):
+        kind = type(column).__name__
+        raise ArraysDisagree(f"{name!r} is a {kind}, not the values of a payload field")
     return column if isinstance(column, Sequence) else list(column)
 
 

@@ -163,6 +163,11 @@ class CorruptFile(HeadraceError):
 
     code = ErrorCode.CORRUPT
     prefix = "Service internal error: "
+    _what: ClassVar[str] = "corrupt file"
+    _advice: ClassVar[str] = (
+        "`headrace check` names all damage of a directory; restore a snapshot, or keep what is "
+        "whole with `headrace repair`"
+    )
 
     def __init__(self, path: str, byte_offset: int, expected: str, found: str) -> None:
         self.path = path
@@ -170,8 +175,25 @@ class CorruptFile(HeadraceError):
         self.expected = expected
         self.found = found
         super().__init__(
-            f"corrupt file {path} at byte {byte_offset}: expected {expected}, found {found}"
+            f"{self._what} {path} at byte {byte_offset}: expected {expected}, found {found} "
+            f"({self._advice})"
         )
+
+
+class NewerFormat(CorruptFile):
+    """A stored file says that it is of a format that only newer versions know.
+
+    It is a `CorruptFile`, since a damaged version number looks the same.
+    """
+
+    _what = "unknown format of"
+    _advice = (
+        "a newer version of Headrace wrote it: open the directory with that one, this one would "
+        "lose what it does not know"
+    )
+
+    def __init__(self, path: str, version: int, version_max: int) -> None:
+        super().__init__(path, 0, f"format version {version_max}", f"format version {version}")
 
 
 def collection_not_found(collection_name: str) -> NotFound:

@@ -15,7 +15,7 @@ from headrace.engine.storage.files import (
     write_document,
     write_file_atomically,
 )
-from headrace.model.errors import CorruptFile, NoSpace, StorageFailed
+from headrace.model.errors import CorruptFile, NewerFormat, NoSpace, StorageFailed
 from tests.engine.storage.faulty_file_ops import FaultyFileOps
 from tests.engine.storage.simulated_disk import (
     RecordingFileOps,
@@ -153,12 +153,24 @@ def test_a_document_of_another_kind_is_detected(tmp_path: Path) -> None:
         read_document(tmp_path / "d", Settings)
 
 
-def test_a_document_of_another_format_version_is_refused(tmp_path: Path) -> None:
+def test_a_document_of_a_newer_format_says_so(tmp_path: Path) -> None:
     write_document(tmp_path / "d", {})
     data = (tmp_path / "d").read_bytes()
     (tmp_path / "d").write_bytes(data.replace(b"document 1", b"document 2"))
-    with pytest.raises(CorruptFile, match="headrace-document 1"):
+    with pytest.raises(NewerFormat, match="a newer version of Headrace wrote it"):
         read_document(tmp_path / "d")
+
+
+@pytest.mark.parametrize("header", [b"document 0", b"document x", b"document 22 0"])
+def test_a_document_whose_header_names_no_newer_format_is_damaged(
+    tmp_path: Path, header: bytes
+) -> None:
+    write_document(tmp_path / "d", {})
+    data = (tmp_path / "d").read_bytes()
+    (tmp_path / "d").write_bytes(data.replace(b"document 1", header))
+    with pytest.raises(CorruptFile, match="headrace check") as raised:
+        read_document(tmp_path / "d")
+    assert not isinstance(raised.value, NewerFormat)
 
 
 def test_a_missing_document_is_left_to_the_caller(tmp_path: Path) -> None:

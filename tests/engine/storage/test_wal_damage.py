@@ -7,6 +7,7 @@ from bisect import bisect_right
 from pathlib import Path
 
 import pytest
+from crc32c import crc32c
 
 from headrace.engine.storage.wal import Wal
 from headrace.engine.storage.wal_format import (
@@ -20,7 +21,7 @@ from headrace.engine.storage.wal_format import (
     read_log_file,
 )
 from headrace.engine.storage.wal_scan import scan_wal, wal_file_paths
-from headrace.model.errors import CorruptFile
+from headrace.model.errors import CorruptFile, NewerFormat
 
 GROUPS = [[b"a" * 700, b"b"], [b"c" * 30], [b"d" * 1200, b"e" * 600, b"f" * 20]]
 BODIES = [body for group in GROUPS for body in group]
@@ -391,6 +392,15 @@ def test_another_format_version_is_refused(tmp_path: Path) -> None:
     struct.pack_into("<I", data, 8, 2)
     path.write_bytes(data)
     assert_corrupt(tmp_path, path, 0)
+
+
+def test_a_log_of_a_newer_format_says_so(tmp_path: Path) -> None:
+    (path,) = write_log(tmp_path)
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<I", data, 8, 2)
+    struct.pack_into("<I", data, FILE_HEADER_BYTES - 4, crc32c(data[: FILE_HEADER_BYTES - 4]))
+    with pytest.raises(NewerFormat, match="format version 2"):
+        read_file_header(bytes(data), str(path))
 
 
 def append_by_hand(path: Path, marker: bytes, seq_no: int, body: bytes = b"") -> int:

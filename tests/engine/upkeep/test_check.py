@@ -6,6 +6,7 @@ import random
 import shutil
 import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -13,7 +14,7 @@ from headrace.engine.collection.collection import Collection
 from headrace.engine.engine import Engine
 from headrace.engine.upkeep.check import FileChecked, check_directory
 from headrace.model.aliases import CreateAlias
-from headrace.model.errors import NotFound
+from headrace.model.errors import NotFound, StorageFailed
 from headrace.model.operations import SourceOffset, WriteBatch
 from headrace.model.upserts import build_upsert
 from tests.crash.test_engine_crash import CONFIG, PARTITION, random_point
@@ -138,6 +139,33 @@ def test_a_missing_part_of_a_collection_is_named(stored: Path, tmp_path: Path, n
     else:
         path.unlink()
     assert [one.file for one in check_directory(directory).problems] == [str(path)]
+
+
+@pytest.mark.parametrize(
+    "name", ["c/collection.doc", "c/checkpoint.doc", "c/data/*values.data", "d/wal/*.wal"]
+)
+def test_a_file_that_cannot_be_read_is_a_problem(stored: Path, tmp_path: Path, name: str) -> None:
+    directory = damaged_copy(stored, tmp_path)
+    path = next(iter(directory.glob(f"collections/{name}")))
+    path.unlink()
+    path.mkdir()
+    (problem,) = check_directory(directory).problems
+    assert problem.file == str(directory / "collections" / name[0])
+    assert str(path) in problem.found
+
+
+def test_a_snapshot_that_cannot_be_read_is_a_problem(stored: Path, tmp_path: Path) -> None:
+    directory = damaged_copy(stored, tmp_path)
+    path = next(iter(directory.glob("snapshots/*.snapshot")))
+    path.unlink()
+    path.mkdir()
+    (problem,) = check_directory(directory).problems
+    assert (problem.file, problem.found) == (str(path), "something else")
+    path.rmdir()
+    failed = StorageFailed("reading a snapshot: Input/output error")
+    with patch("headrace.engine.upkeep.check.ArchiveReader", side_effect=failed):
+        problems = check_directory(directory).problems
+    assert [one.found for one in problems] == [failed.detail]
 
 
 def test_a_lost_checkpoint_is_found(stored: Path, tmp_path: Path) -> None:

@@ -160,11 +160,12 @@ class ArchiveReader:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             raise storage_error(error, f"opening {path}") from error
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            raise InvalidSnapshot(path, 0, "a regular file", "something else")
         self._file: BinaryIO = os.fdopen(fd, "rb")
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                raise InvalidSnapshot(path, 0, "a regular file", "something else")
             self._size = status.st_size
             self.header = self._read_header()
         except BaseException:

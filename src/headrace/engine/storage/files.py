@@ -22,7 +22,7 @@ from headrace.engine.storage.file_ops import (
     storage_error,
     write_all,
 )
-from headrace.model.errors import CorruptFile, StorageFailed
+from headrace.model.errors import CorruptFile, NewerFormat, StorageFailed
 
 T = TypeVar("T")
 
@@ -134,12 +134,18 @@ def decode_document(data: bytes, path: str, kind: Any = Any) -> Any:
     """The document in the bytes of a file; `path` is named in errors.
 
     Raises:
+        NewerFormat: it is whole, and of a version that this one does not know.
         CorruptFile: it is not what was written, or not of this kind.
     """
     header_bytes = data.find(b"\n") + 1
     content = data[header_bytes:]
     expected = _document_header(content)
     if data[:header_bytes] != expected:
+        version = _version_of(data[:header_bytes])
+        if version > DOCUMENT_FORMAT_VERSION and data.startswith(
+            _document_header(content, version)
+        ):
+            raise NewerFormat(path, version, DOCUMENT_FORMAT_VERSION)
         raise CorruptFile(path, 0, _shown(expected), _shown(data[: len(expected)]))
     try:
         return msgspec.json.decode(content, type=kind)
@@ -186,10 +192,16 @@ def _remove_if_there(path: Path, ops: FileOps) -> None:
         return
 
 
-def _document_header(content: bytes) -> bytes:
+def _document_header(content: bytes, version: int = DOCUMENT_FORMAT_VERSION) -> bytes:
     return _DOCUMENT_HEADER.format(
-        version=DOCUMENT_FORMAT_VERSION, checksum=crc32c(content), length=len(content)
+        version=version, checksum=crc32c(content), length=len(content)
     ).encode()
+
+
+def _version_of(header: bytes) -> int:
+    """The version that a document's header names; 0 if it names none."""
+    words = header.split(b" ", 2)
+    return int(words[1]) if len(words) == 3 and words[1].isdigit() and len(words[1]) < 10 else 0
 
 
 def _shown(header: bytes) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from crc32c import crc32c
 
 from headrace.engine.storage.file_ops import ReadableBuffer
-from headrace.model.errors import CorruptFile
+from headrace.model.errors import CorruptFile, NewerFormat
 
 FORMAT_VERSION = 1
 LOG_ID_BYTES = 16
@@ -121,7 +121,8 @@ def read_file_header(data: bytes, path: str) -> FileHeader:
     """The verified header of a log file.
 
     Raises:
-        CorruptFile: it is damaged, or of a format that this version does not know.
+        NewerFormat: it is whole, and of a version that this one does not know.
+        CorruptFile: it is damaged.
     """
     if len(data) < FILE_HEADER_BYTES:
         raise CorruptFile(path, 0, f"a file header of {FILE_HEADER_BYTES} bytes", f"{len(data)}")
@@ -134,6 +135,8 @@ def read_file_header(data: bytes, path: str) -> FileHeader:
             f"a file header with checksum {checksum:#010x}",
             f"one with checksum {actual:#010x}",
         )
+    if magic == _MAGIC and version > FORMAT_VERSION:
+        raise NewerFormat(path, version, FORMAT_VERSION)
     if (magic, version, zero) != (_MAGIC, FORMAT_VERSION, 0):
         raise CorruptFile(
             path, 0, f"a log of format version {FORMAT_VERSION}", f"{magic!r} version {version}"

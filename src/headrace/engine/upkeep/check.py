@@ -116,7 +116,7 @@ def check_directory(directory: Path, on_file: OnFile = lambda checked: None) -> 
 
     Raises:
         NotFound: it is no data directory.
-        StorageFailed: the system cannot read a file.
+        StorageFailed: the system cannot read a document beside the collections.
     """
     if not (directory / "collections").is_dir():
         raise NotFound(f"{directory} is not a data directory: it has no `collections` in it")
@@ -217,17 +217,19 @@ class _Check:
             try:
                 part._collection(name, directory)
                 is_settled = not part.problems
-            except (StorageFailed, FileNotFoundError):
-                if not directory.exists() or attempt == _ATTEMPTS_MAX - 1:
-                    break
+            except StorageFailed as error:
+                part.problems.append(_unreadable(directory, error))
                 is_settled = False
+            except FileNotFoundError:
+                is_settled = False
+            if not directory.exists():
+                return
             if is_settled or (fingerprint(directory), self._listing()) == before:
                 break
-        if directory.exists():
-            self.files += part.files
-            self.bytes_count += part.bytes_count
-            self.problems += part.problems
-            self.notes += part.notes
+        self.files += part.files
+        self.bytes_count += part.bytes_count
+        self.problems += part.problems
+        self.notes += part.notes
 
     def snapshot(self, path: Path) -> None:
         """Verify an archive, and the checksum beside it; one that is gone is no problem."""
@@ -244,10 +246,12 @@ class _Check:
                 raise CorruptFile(str(path), 0, f"SHA-256 {wanted}", digest.hexdigest())
         except (InvalidSnapshot, CorruptFile) as error:
             self.problems.append(Problem.of(error))
-        except (StorageFailed, FileNotFoundError):
-            if path.exists():
+        except (StorageFailed, FileNotFoundError) as error:
+            if not path.exists():
+                return
+            if not isinstance(error, StorageFailed):
                 raise
-            return
+            self.problems.append(_unreadable(path, error))
         self._count(path)
 
     def _collection(self, name: str, directory: Path) -> None:
@@ -305,6 +309,10 @@ class _Check:
         self.files += 1
         self.bytes_count += bytes_count
         self._on_file(FileChecked(path, bytes_count))
+
+
+def _unreadable(path: Path, error: StorageFailed) -> Problem:
+    return Problem(str(path), 0, "files that can be read", error.detail)
 
 
 def _log_problems(directory: Path) -> Iterator[Problem]:
