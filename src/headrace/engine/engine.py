@@ -389,6 +389,9 @@ class Engine:
 
     def collection(self, name: str) -> Collection:
         """An open collection, by its name or an alias of it; raises NotFound."""
+        found = self._collections.get(name)
+        if found is not None:
+            return found  # as mostly; no alias has the name of a collection
         try:
             return self._collections[self._resolve(name)]
         except KeyError:

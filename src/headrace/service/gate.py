@@ -153,7 +153,7 @@ class Gate:
 
 
 def _limits(collection: Collection) -> Limits | None:
-    config = collection.config.strict_mode_config
+    config = collection.view.config.strict_mode_config
     return None if config is None else active_limits(config)
 
 

@@ -203,7 +203,7 @@ def test_without_the_compiled_module_faiss_walks(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(graph_module, "NodeScan", None)
     vectors = _vectors(1000, 6)
     graph = _made(vectors)
-    assert not graph.can_scan_codes
+    assert graph.node_scan is None
     assert graph.nearest_of(vectors[3], 5, RowSet.all(10)) is None
     assert graph.search(vectors[3], 1, 50, None).tolist() == [3]
 

@@ -164,6 +164,9 @@ class _Syncing(NamedTuple):
 class Collection:
     """One opened collection; thread-safe.
 
+    Attributes:
+        view: the newest view, which each write and each compaction replaces.
+
     Args:
         name: as its creator spelled it.
         directory: its own; holds the log.
@@ -216,8 +219,8 @@ class Collection:
             self._wal.close()
             raise
         self.load_seconds = time.monotonic() - began
-        self._view = self._segment.working_view()
-        self._segment.published(self._view)
+        self.view = self._segment.working_view()
+        self._segment.published(self.view)
         self._request_maintenance()
 
     def delete(self) -> None:
@@ -232,7 +235,7 @@ class Collection:
                 return
             self._segment.close()
             try:
-                if not self._deleted and self._checkpoints.lacks_graphs(self._view):
+                if not self._deleted and self._checkpoints.lacks_graphs(self.view):
                     self.checkpoint()
             except HeadraceError as error:
                 logger.warning("graphs of %s are not kept, and made anew: %s", self.name, error)
@@ -367,7 +370,7 @@ class Collection:
     def _show(self, synced: _Syncing) -> None:
         """Let readers and writers see what is durable; once more does no harm."""
         self._seq_no = synced.view.seq_no
-        self._view = synced.view
+        self.view = synced.view
         self._segment.end_batches()
         for ticket in synced.applied:
             ticket.error, ticket.done = None, True
@@ -399,7 +402,7 @@ class Collection:
             self._maintained_after = time.monotonic() + _RETRY_AFTER_S
             compacts = self._is_sparse()
             # The graph that a new one takes the place of is held until a checkpoint has that.
-            makes_room = compacts or self._checkpoints.lacks_graphs(self._view)
+            makes_room = compacts or self._checkpoints.lacks_graphs(self.view)
             if compacts:
                 self._compact()
             if compacts or self._needs_checkpoint():
@@ -440,7 +443,7 @@ class Collection:
         """
         with self._write_lock:
             self._settle()
-            return self._view, self._segment.versions.view(self._view.row_count).copy()
+            return self.view, self._segment.versions.view(self.view.row_count).copy()
 
     def _move_into_files(self, view: View) -> None:
         """From here on, read from the checkpoint's files what is not to be in memory."""
@@ -473,20 +476,20 @@ class Collection:
 
     def keep_payload_index_up(self) -> None:
         """Take newer payloads into the payload index; for the maintenance thread."""
-        view = self._view
+        view = self.view
         if self._closed:
             return
         built_rows = view.segment.payload_index.keep_up(
             view,
             is_stopped=lambda: self._closed,
-            is_settled=lambda: not view.segment.payload_index.is_due(self._view),
+            is_settled=lambda: not view.segment.payload_index.is_due(self.view),
         )
         if built_rows >= _MUCH_INDEXED_ROWS:
             give_free_memory_back()
         self._request_maintenance()
 
     def _request_maintenance(self) -> None:
-        if self._view.segment.payload_index.is_due(self._view):
+        if self.view.segment.payload_index.is_due(self.view):
             self._maintenance.request(self.keep_payload_index_up)
         is_due = self._is_sparse() or self._needs_checkpoint()
         if is_due and time.monotonic() >= self._maintained_after:
@@ -494,7 +497,7 @@ class Collection:
 
     def _needs_checkpoint(self) -> bool:
         is_long = self._wal.bytes_size >= _CHECKPOINT_WAL_BYTES
-        view = self._view
+        view = self.view
         return (
             is_long
             or self._checkpoints.lacks_graphs(view)
@@ -506,7 +509,7 @@ class Collection:
         """Whether so many rows are dead that rewriting the others is worth it."""
         if time.monotonic() < self._compacted_after:
             return False
-        view = self._view
+        view = self.view
         dead = view.row_count - view.live_count
         optimizers = self.config.optimizers_config
         asked = optimizers.get("vacuum_min_vector_number"), optimizers.get("deleted_threshold")
@@ -531,7 +534,7 @@ class Collection:
                 self._settle()
                 catch_up(compacted, seq_no, self._wal.replay(seq_no))
                 view = compacted.working_view()
-                replaced, self._segment, self._view = self._segment, compacted, view
+                replaced, self._segment, self.view = self._segment, compacted, view
                 self._checkpoints.forget()
                 compacted.published(view)
             replaced.close()
@@ -548,7 +551,7 @@ class Collection:
         with_vectors: VectorSelection,
     ) -> list[Record]:
         """Points by id, in request order, once each; missing ids are left out."""
-        check_vector_selection(self._view, with_vectors)
+        check_vector_selection(self.view, with_vectors)
         records = []
         for point_id in dict.fromkeys(ids):
             view, row = self.locate(point_id)
@@ -558,15 +561,15 @@ class Collection:
 
     def scroll(self, scroll: Scroll) -> ScrollPage:
         """One page of points in id order."""
-        return run_scroll(self._view, scroll)
+        return run_scroll(self.view, scroll)
 
     def scroll_pieces(self, scroll: Scroll, records_max: int) -> ScrollPieces:
         """As `scroll`, `records_max` records at a time."""
-        return scroll_pieces(self._view, scroll, records_max)
+        return scroll_pieces(self.view, scroll, records_max)
 
     def count(self, filter: Filter | None) -> int:
         """How many points pass a filter, exactly."""
-        return count_points(self._view, filter)
+        return count_points(self.view, filter)
 
     def query(self, query: Query, find_view: FindView) -> list[ScoredPoint]:
         """The best points of a query, best first.
@@ -590,11 +593,11 @@ class Collection:
     @property
     def payload_bytes_max(self) -> int:
         """No payload is larger, in bytes; one that was may be gone."""
-        return self._view.segment.payload_bytes_max
+        return self.view.segment.payload_bytes_max
 
     def is_short(self, query: Query) -> bool:
         """Whether a query certainly takes a millisecond or so at the most; see `duration`."""
-        return is_short(self._view, query)
+        return is_short(self.view, query)
 
     def explain(self, query: Query, find_view: FindView) -> StagePlan:
         """How a query would be answered, and why; see `query`."""
@@ -604,45 +607,40 @@ class Collection:
         self, find_view: FindView, run: Callable[[QueryContext, Query], T], query: Query
     ) -> T:
         while True:
-            view = self._view
+            view = self.view
             try:
                 return run(QueryContext(self.name, view.config, view, find_view), query)
             except NotFound:
                 # An example id is looked up in the newest state: see `Segment.row_in`.
-                if view is self._view:
+                if view is self.view:
                     raise
 
     def groups(self, query: Query, group_by: GroupBy, find_view: FindView) -> list[PointGroup]:
         """The results of a query by payload value; see `query`."""
-        view = self._view
+        view = self.view
         return run_groups(QueryContext(self.name, view.config, view, find_view), query, group_by)
 
     def facet(self, facet: Facet) -> list[FacetHit]:
         """The most frequent values of a field."""
-        return run_facet(self._view, facet)
+        return run_facet(self.view, facet)
 
     def matrix(self, request: MatrixRequest, find_view: FindView) -> list[MatrixRow]:
         """The nearest neighbours within a random sample."""
-        view = self._view
+        view = self.view
         return run_matrix(QueryContext(self.name, view.config, view, find_view), request)
 
     def locate(self, point_id: PointId) -> tuple[View, int]:
         """The newest view and the row of a point in it, or NO_ROW."""
         while True:
-            view = self._view
+            view = self.view
             row = view.row_of(point_id)
-            if row != NO_ROW or view is self._view:
+            if row != NO_ROW or view is self.view:
                 return view, row
 
     @property
     def config(self) -> CollectionConfig:
         """The newest configuration."""
-        return self._view.config
-
-    @property
-    def view(self) -> View:
-        """The newest view."""
-        return self._view
+        return self.view.config
 
     @property
     def directory(self) -> Path:
@@ -657,11 +655,11 @@ class Collection:
 
     def points_count(self) -> int:
         """How many points are stored, exactly."""
-        return self._view.live_count
+        return self.view.live_count
 
     def indexed_vectors_count(self) -> int:
         """How many vectors of stored points are in a graph, or in postings."""
-        view = self._view
+        view = self.view
         return sum(store.indexed_vectors_count(view.live) for store in view.stores.values())
 
     def is_optimizing(self) -> bool:
@@ -670,29 +668,29 @@ class Collection:
 
     def is_indexing(self) -> bool:
         """Whether graphs are made, or wait for it."""
-        stores = self._view.indexed_stores().values()
+        stores = self.view.indexed_stores().values()
         return any(store.pending_work() is not None for store in stores)
 
     def index_error(self) -> str | None:
         """Why the last graph could not be made, if so; the vectors are searched exactly."""
-        for name, store in self._view.indexed_stores().items():
+        for name, store in self.view.indexed_stores().items():
             if store.build_error is not None:
                 return f"indexing vector '{name}' failed: {store.build_error}"
         return None
 
     def payload_schema(self) -> dict[str, PayloadFieldSchema]:
         """The payload indexes, by payload path."""
-        return dict(self._view.schema)
+        return dict(self.view.schema)
 
     def graph_builds(self) -> dict[str, GraphProgress]:
         """What is being done to graphs, or waits for it, by vector name."""
-        stores = self._view.indexed_stores()
+        stores = self.view.indexed_stores()
         found = {name: store.pending_work() for name, store in stores.items()}
         return {name: progress for name, progress in found.items() if progress is not None}
 
     def finished_work(self) -> list[FinishedWork]:
         """What was done in the background lately, since the collection was opened, newest first."""
-        segment = self._view.segment
+        segment = self.view.segment
         logs = [self._work_log, segment.payload_index.work_log]
         logs.extend(store.work_log for store in segment.indexed_stores().values())
         found = [one for log in logs for one in log.finished()]
@@ -700,15 +698,15 @@ class Collection:
 
     def payload_index_builds(self) -> list[BuildProgress]:
         """What is being built of the payload index at this moment, and how far it is."""
-        return self._view.segment.payload_index.progress()
+        return self.view.segment.payload_index.progress()
 
     def indexed_points_count(self, payload_path: str) -> int:
         """How many points have a value that the payload index of a path takes."""
-        return indexed_points_count(self._view, payload_path)
+        return indexed_points_count(self.view, payload_path)
 
     def source_offsets(self) -> dict[SourcePartition, int]:
         """How far each source partition has been taken (next offset)."""
-        return dict(self._view.source_offsets)
+        return dict(self.view.source_offsets)
 
 
 def _apply(segment: Segment, seq_no: int, batch: WriteBatch) -> None:

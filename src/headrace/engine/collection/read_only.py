@@ -78,8 +78,8 @@ class ReadOnlyCollection(Collection):
             directory, lambda: Segment(config, builder, transient_memory), ops, known
         )
         self.load_seconds = time.monotonic() - began
-        self._view = self._segment.working_view()
-        self._segment.published(self._view)
+        self.view = self._segment.working_view()
+        self._segment.published(self.view)
 
     def close(self) -> None:
         """Give up what is built in the background."""

@@ -121,6 +121,20 @@ class PayloadIndex:
             return Coverage((*others, own), unknown[:0])
         return Coverage(state.runs, unknown)
 
+    def sole_run(self, view: IndexedView) -> Run | None:
+        """The run that speaks for all rows of a view, and for these alone, if there is one."""
+        state = self._state
+        runs, row_count = state.runs, view.row_count
+        if (
+            len(runs) == 1
+            and state.row_count == row_count
+            and state.changes.position == view.changes.position
+        ):
+            run, superseded = runs[0]
+            if superseded is None and run.is_whole(row_count):
+                return run
+        return None
+
     def require(
         self, run: Run, keys: Collection[PartKey], schema: Schema
     ) -> Mapping[PartKey, Part]:

@@ -13,21 +13,27 @@ from typing import Protocol
 import msgspec
 import numpy as np
 
-from headrace.engine.payload_index.conditions import compile_filter
+from headrace.engine.filter.indexed import index_serves
+from headrace.engine.payload_index.conditions import compile_filter, indexed_part
 from headrace.engine.payload_index.coverage import CoveredRun
 from headrace.engine.payload_index.entries import Stretches
 from headrace.engine.payload_index.found import Found
+from headrace.engine.payload_index.numbers import Numbers
 from headrace.engine.payload_index.questions import Ground
+from headrace.engine.payload_index.terms import Terms
 from headrace.engine.query.points import ViewPoints, evaluate_rows
 from headrace.engine.segment.segment import View
 from headrace.engine.vectors.row_set import RowSet
 from headrace.model.errors import BadRequest
 from headrace.model.filter_bounds import check_size
-from headrace.model.filters import Filter
+from headrace.model.filters import FieldCondition, Filter, MatchValue
 from headrace.model.vectors import Mask, Rows
 
 # Up to this many rows are evaluated by their payloads, at a few microseconds each.
 _EVALUATED_ROWS_MAX = 32
+
+# So few rows are found again sooner than a kept set of them is looked up and made room for.
+_KEPT_ROWS_MIN = 256
 
 _encoder = msgspec.msgpack.Encoder(uuid_format="bytes")
 
@@ -58,9 +64,16 @@ def passing_set(filter: Filter | None, view: View) -> RowSet:
     """
     if filter is None or filter.is_unconstrained():
         return view.live_set
+    found = _found_at_once(filter, view)
+    if found is not None and found.at_most <= _KEPT_ROWS_MIN:
+        return _live(view, found.row_set())
     cache_key = encoded_filter(filter)
     known = view.row_sets.get(cache_key)
-    return known if known is not None else Answer(view, filter, cache_key).row_set()
+    if known is not None:
+        return known
+    if found is None:
+        return Answer(view, filter, cache_key).row_set()
+    return _kept(view, cache_key, _live(view, found.row_set()))
 
 
 def passing(filter: Filter | None, view: View) -> Passing:
@@ -70,11 +83,16 @@ def passing(filter: Filter | None, view: View) -> Passing:
     """
     if filter is None or filter.is_unconstrained():
         return _Known(view.live_set)
+    found = None if view.live_count < view.row_count else _found_at_once(filter, view)
+    if found is not None and found.at_most <= _KEPT_ROWS_MIN:
+        return found
     cache_key = encoded_filter(filter)
     known = view.row_sets.get(cache_key)
     if known is not None:
         return _Known(known)
-    return Answer(view, filter, cache_key)
+    if found is None:
+        return Answer(view, filter, cache_key)
+    return _Found(view, found, cache_key)
 
 
 def known(rows: RowSet) -> Passing:
@@ -107,6 +125,43 @@ def encoded_filter(filter: Filter) -> bytes:
         raise BadRequest("Filter is nested too deeply") from None
 
 
+def _found_at_once(filter: Filter, view: View) -> Stretches | None:
+    """What one range or keyword of an indexed field finds, as nearly always in one run.
+
+    The same as an `Answer`, in half the time where few rows pass.
+
+    Returns:
+        Rows of deleted points among them; None where it is not so simple: there are other
+        conditions, or payloads that are not in the only run.
+    """
+    if not filter.has_one_field_condition():
+        return None
+    condition = filter.must[0]
+    assert isinstance(condition, FieldCondition)
+    key, wanted = condition.key, condition.match
+    schema = view.schema.get(key)
+    run = None if schema is None else view.segment.payload_index.sole_run(view)
+    if run is None or schema is None:
+        return None
+    bounds = condition.range
+    if wanted is None and bounds is not None and index_serves(bounds, schema):
+        numbers = run.parts.get(indexed_part(key, schema))
+        return numbers.within(bounds) if isinstance(numbers, Numbers) else None
+    if type(wanted) is MatchValue and type(wanted.value) is str and index_serves(wanted, schema):
+        terms = run.parts.get(indexed_part(key, schema))
+        return terms.equal_to((wanted.value,)) if isinstance(terms, Terms) else None
+    return None
+
+
+def _live(view: View, rows: RowSet) -> RowSet:
+    return rows & view.live_set if view.live_count < view.row_count else rows
+
+
+def _kept(view: View, cache_key: bytes, rows: RowSet) -> RowSet:
+    view.row_sets.put(cache_key, rows)
+    return rows
+
+
 class _Known:
     """A set that is known already."""
 
@@ -122,6 +177,25 @@ class _Known:
 
     def holds(self, rows: Rows) -> Mask:
         return self._rows.contains(rows)
+
+
+class _Found:
+    """What was found at once, and is kept once it is a set."""
+
+    def __init__(self, view: View, found: Stretches, cache_key: bytes) -> None:
+        self._view = view
+        self._found = found
+        self._cache_key = cache_key
+        self.at_most = found.at_most
+
+    def count(self) -> int:
+        return self._found.count()
+
+    def row_set(self) -> RowSet:
+        return _kept(self._view, self._cache_key, self._found.row_set())
+
+    def holds(self, rows: Rows) -> Mask:
+        return self._found.holds(rows)
 
 
 class Answer:
@@ -168,9 +242,7 @@ class Answer:
         if self._view.live_count == self._view.row_count:
             found = self._whole()
             if isinstance(found, Stretches):
-                exact_count = found.exact_count
-                if exact_count is not None:
-                    return exact_count
+                return found.count()
         return self.row_set().count
 
     def row_set(self) -> RowSet:
@@ -182,14 +254,12 @@ class Answer:
         else:
             parts = [run.outer_set(found.row_set(), view.row_count) for run, found in self._runs]
             rows = reduce(or_, parts, RowSet.none(view.row_count))
-        if view.live_count < view.row_count:
-            rows = rows & view.live_set
+        rows = _live(view, rows)
         if len(self.unknown):
             passing = self.unknown[evaluate_rows(self._filter, view, self.unknown)]
             rows = rows - RowSet.of_rows(self.unknown, view.row_count)
             rows = rows | RowSet.of_rows(passing, view.row_count)
-        view.row_sets.put(self._cache_key, rows)
-        return rows
+        return _kept(view, self._cache_key, rows)
 
     def _whole(self) -> Found | None:
         """What the only run says, if it speaks for all rows of the view, as mostly."""

@@ -76,7 +76,8 @@ def run_vector_query(
     match kind:
         case Nearest(target=target, mmr=None):
             ranked = _nearest(view, using, store, distance, target, allowed, limit, params)
-            return _until(ranked, score_threshold, distance)
+            # As mostly, there is no threshold, and no call then.
+            return ranked if score_threshold is None else _until(ranked, score_threshold, distance)
         case Nearest(target=target, mmr=mmr):
             assert mmr is not None
             candidates_limit = limit if mmr.candidates_limit is None else mmr.candidates_limit

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -95,9 +96,10 @@ class RangePlan(msgspec.Struct, frozen=True):
         return "fewer rows than a walk would visit"
 
 
-def are_scored_anyway(cardinality: int, dim: int) -> bool:
-    """Whether so few rows are allowed that `plan_range` scores them, whatever else there is."""
-    return (_ROW_NS + _ROW_COMPONENT_NS * dim) * cardinality < min(_WALK_NS, _CODES_NS)
+@lru_cache(maxsize=64)
+def scored_anyway_max(dim: int) -> int:
+    """Up to how many allowed rows are scored by `plan_range`, whatever else there is."""
+    return math.ceil(min(_WALK_NS, _CODES_NS) / (_ROW_NS + _ROW_COMPONENT_NS * dim)) - 1
 
 
 def plan_range(
@@ -121,21 +123,26 @@ def plan_range(
         surely: how many of the nearest by codes sketches have to leave; None if there can be
             none.
     """
-    share = cardinality / max(1, node_count)
-    ef = math.ceil(ef / max(share, 1 / max(1, node_count)) ** _WIDENING_EXPONENT)
+    nodes = max(1, node_count)
+    share = cardinality / nodes
+    ef = math.ceil(ef / max(share, 1 / nodes) ** _WIDENING_EXPONENT)
     if settings.full_scan_kb is not None and cardinality * dim * 4 <= settings.full_scan_kb * 1024:
         return RangePlan(Strategy.EXACT, cardinality, share, ef, is_below_threshold=True)
-    ns = {Strategy.EXACT: (_ROW_NS + _ROW_COMPONENT_NS * dim) * cardinality}
+    # Of what costs the same the first is chosen.
+    strategy, least_ns = Strategy.EXACT, (_ROW_NS + _ROW_COMPONENT_NS * dim) * cardinality
     if can_scan_codes:
         code_ns = _CODE_NS + _CODE_COMPONENT_NS * dim
-        ns[Strategy.CODES] = _CODES_NS + code_ns * cardinality
+        ns = _CODES_NS + code_ns * cardinality
+        if ns < least_ns:
+            strategy, least_ns = Strategy.CODES, ns
         if surely is not None:
-            sketch_ns = _SKETCH_NS + _SKETCH_COMPONENT_NS * dim
-            ns[Strategy.SKETCHES] = (
-                _CODES_NS + sketch_ns * cardinality + code_ns * _SKETCHED_CODES * surely
-            )
-    ns[Strategy.GRAPH] = _WALK_NS + ef * _WALK_COMPONENT_NS * dim * settings.m / _WALK_LINKS
-    return RangePlan(min(ns, key=ns.__getitem__), cardinality, share, ef)
+            ns = _CODES_NS + code_ns * _SKETCHED_CODES * surely
+            ns += (_SKETCH_NS + _SKETCH_COMPONENT_NS * dim) * cardinality
+            if ns < least_ns:
+                strategy, least_ns = Strategy.SKETCHES, ns
+    if _WALK_NS + ef * _WALK_COMPONENT_NS * dim * settings.m / _WALK_LINKS < least_ns:
+        strategy = Strategy.GRAPH
+    return RangePlan(strategy, cardinality, share, ef)
 
 
 def candidates_by_codes(k: int) -> int:

@@ -232,7 +232,7 @@ class Graph:
             shape (n,), int64, nearest first; None if the graph has no codes that are compared
             faster than vectors, or they cannot express the query or tell the nearest apart.
         """
-        scan = self._node_scan
+        scan = self.node_scan
         if scan is None:
             return None
         if nodes.is_listed:
@@ -240,28 +240,16 @@ class Graph:
         return scan.nearest_of(query, k, None, nodes.packed, self._is_forced, surely)
 
     @property
-    def can_scan_codes(self) -> bool:
-        """Whether `nearest_of` has an answer to most queries."""
-        return self._node_scan is not None
-
-    @property
-    def can_sketch(self) -> bool:
-        """Whether sketches rule out nodes, as far as that is known before they are made."""
-        return self._node_scan is not None and self._node_scan.can_sketch
-
-    @property
-    def has_sketches(self) -> bool:
-        """Whether sketches are there, which the first search that wants them makes."""
-        return self._node_scan is not None and self._node_scan.has_sketches
-
-    @property
     def _is_forced(self) -> bool:
         """Whether a query that the codes cannot express is asked all the same."""
         return self.options.quantization is not None
 
     @cached_property
-    def _node_scan(self) -> NodeScan | None:
-        """What compares the codes of nodes one by one; it looks at FAISS's memory."""
+    def node_scan(self) -> NodeScan | None:
+        """What compares the codes of nodes one by one; it looks at FAISS's memory.
+
+        None where that is not faster than comparing vectors.
+        """
         if self.kind is not NodeKind.EUCLID_CODES or NodeScan is None or not self.node_count:
             return None
         return NodeScan(

@@ -214,7 +214,7 @@ class IndexedVectors(DenseVectors):
     def _tail_box(self, last: SealedRange) -> ByteCodes | None:
         """What the codes of rows behind a range can express; None if they have none."""
         graph = last.graph
-        if graph is None or not graph.can_scan_codes or graph.options.quantization is not None:
+        if graph is None or graph.node_scan is None or graph.options.quantization is not None:
             return None
         # Vectors of other types are not compared as they are stored.
         return graph.codes if self._vectors.dtype is np.float32 else None

@@ -14,10 +14,10 @@ import numpy as np
 from headrace.engine.vector_index.cost import (
     RangePlan,
     Strategy,
-    are_scored_anyway,
     candidates_by_codes,
     plan_range,
     scanned_candidates,
+    scored_anyway_max,
 )
 from headrace.engine.vector_index.graph import Graph, NodeKind
 from headrace.engine.vector_index.settings import IndexSettings
@@ -76,6 +76,16 @@ class SealedRange:
         self.is_complete = self._gone is None and len(graph_rows) == row_end - row_begin
         self._all_nodes = RowSet.all(len(graph_rows))
         self._is_quantised = graph is not None and graph.options.quantization is not None
+        # Then the rows of a set are its nodes, and a few of them are scored one by one.
+        self._takes_few_rows = (
+            self.is_complete
+            and not row_begin
+            and not len(loose_rows)
+            and graph is not None
+            and not self._is_quantised
+        )
+        # What was asked of `_plan` last, and its answer.
+        self._last_plan: tuple[tuple[object, ...], tuple[RangePlan, int, int]] | None = None
         # The nodes of the last set with many rows: that of all live rows, or of one filter,
         # is often asked for again.
         self._last_nodes: tuple[RowSet, RowSet] | None = None
@@ -136,8 +146,8 @@ class SealedRange:
         self, allowed: RowSet, dim: int, k: int, settings: IndexSettings, params: SearchParams
     ) -> bool:
         """Whether a search with these allowed rows is the first that wants sketches."""
-        graph = self.graph
-        if graph is None or not graph.can_sketch or graph.has_sketches:
+        scan = None if self.graph is None else self.graph.node_scan
+        if scan is None or not scan.can_sketch or scan.has_sketches:
             return False
         return self.plan(allowed, dim, k, settings, params).strategy is Strategy.SKETCHES
 
@@ -163,6 +173,12 @@ class SealedRange:
                 = `ef_construct`; and what is to be done with quantised vectors, if there are such.
             distance: of the vectors, by which codes are scored if nothing is rescored.
         """
+        if (
+            self._takes_few_rows
+            and allowed.row_count == self.row_end
+            and allowed.count <= scored_anyway_max(len(query))
+        ):
+            return nearest_among(query, allowed.rows, k)
         is_quantised = self._is_quantised
         if is_quantised and params.rescore is False and not params.ignore_quantization:
             return self._nearest_by_codes(
@@ -240,7 +256,7 @@ class SealedRange:
         graph = self.graph
         if graph is None or not nodes.count:
             return np.empty(0, dtype=np.int64)
-        if are_scored_anyway(nodes.count, len(query)):
+        if nodes.count <= scored_anyway_max(len(query)):
             return nodes.rows
         node_count = len(self.graph_rows)
         plan, wanted, scanned = self._plan(nodes, len(query), k, ef, settings, wanted)
@@ -276,20 +292,26 @@ class SealedRange:
 
         The latter is 0 where codes are not compared.
         """
-        graph = self.graph
+        graph, count = self.graph, nodes.count
+        scan = None if graph is None else graph.node_scan
+        can_sketch = scan is not None and scan.can_sketch
+        # Mostly the same is asked again: of all nodes, or of as many.
+        asked, last = (count, dim, k, ef, settings, wanted, can_sketch), self._last_plan
+        if last is not None and last[0] == asked:
+            return last[1]
         if wanted is None:
             is_coded = graph is not None and graph.is_coded
             wanted = candidates_by_codes(k) if is_coded else k
-        wanted = min(nodes.count, wanted)
-        scanned = None
-        if graph is not None and graph.can_scan_codes:
-            scanned = scanned_candidates(k, nodes.count, wanted)
-        can_scan = scanned is not None
+        wanted = min(count, wanted)
+        scanned = None if scan is None else scanned_candidates(k, count, wanted)
+        surely = wanted if scanned is not None and can_sketch else None
         width = max(math.ceil((ef or settings.ef_construct) * _WIDTH_FACTOR), wanted)
-        node_count = len(self.graph_rows)
-        surely = wanted if can_scan and graph is not None and graph.can_sketch else None
-        plan = plan_range(nodes.count, node_count, dim, width, settings, can_scan, surely)
-        return plan, wanted, scanned or 0
+        plan = plan_range(
+            count, len(self.graph_rows), dim, width, settings, scanned is not None, surely
+        )
+        planned = (plan, wanted, scanned or 0)
+        self._last_plan = (asked, planned)
+        return planned
 
     def _allowed_nodes(self, allowed: RowSet) -> RowSet:
         """Which nodes are rows that may be returned."""

@@ -1,0 +1,116 @@
+"""The commonest filters, asked of one run at once, find what the evaluator finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headrace.engine.query.mask import encoded_filter, passing, passing_set
+from headrace.engine.query.points import evaluate_rows
+from headrace.engine.segment.segment import View
+from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
+from headrace.model.datetimes import parse_datetime_micros
+from headrace.model.filters import DatetimeRange, FieldCondition, Filter, MatchValue, Range
+from headrace.model.operations import DeletePoints, PointSelector, SetPayload
+from tests.engine.query.stored_points import StoredPoints
+
+COUNT = 2000
+UUIDS = tuple(f"00000000-0000-0000-0000-{number:012x}" for number in range(7))
+
+
+def payload(number: int) -> dict[str, Any]:
+    """Numbers, words and times of which some are several, of another type, or missing."""
+    several = [number % 50, number % 30, str(number)]
+    return {
+        "integer": number % 40 if number % 3 else several,
+        "float": number / 7 if number % 5 else [number, True, None],
+        "keyword": f"w{number % 60}" if number % 4 else ["w1", f"w{number % 9}", 3],
+        "datetime": f"2024-01-{number % 28 + 1:02}T00:00:00Z" if number % 6 else number,
+        "uuid": UUIDS[number % 7],
+        "bare": number % 10,
+    }
+
+
+TYPES = {
+    "integer": PayloadFieldType.INTEGER,
+    "float": PayloadFieldType.FLOAT,
+    "keyword": PayloadFieldType.KEYWORD,
+    "datetime": PayloadFieldType.DATETIME,
+    "uuid": PayloadFieldType.UUID,
+}
+CONDITIONS = [
+    FieldCondition("integer", range=Range(gte=3, lt=4)),
+    FieldCondition("integer", range=Range(gt=2.5, lte=31)),
+    FieldCondition("integer", range=Range(gte=100)),
+    FieldCondition("integer", range=Range(gte=float("nan"))),
+    FieldCondition("integer", range=Range()),
+    FieldCondition("integer", match=MatchValue(3), range=Range(gte=5, lt=6)),
+    FieldCondition("integer", match=MatchValue("3")),
+    FieldCondition("float", range=Range(gte=1, lt=20.5)),
+    FieldCondition(
+        "datetime", range=DatetimeRange(gte=parse_datetime_micros("2024-01-03T00:00:00Z"))
+    ),
+    FieldCondition("datetime", range=Range(gte=5, lt=100)),
+    FieldCondition("keyword", match=MatchValue("w1")),
+    FieldCondition("keyword", match=MatchValue("w40")),
+    FieldCondition("keyword", match=MatchValue("none has it")),
+    FieldCondition("keyword", match=MatchValue(3)),
+    FieldCondition("keyword", range=Range(gte=0)),
+    FieldCondition("uuid", match=MatchValue(UUIDS[3].upper())),
+    FieldCondition("bare", range=Range(gte=3, lt=4)),
+]
+
+
+def stored(schema: dict[str, PayloadFieldSchema]) -> StoredPoints:
+    points = StoredPoints(schema)
+    points.upsert([(number, payload(number)) for number in range(COUNT)])
+    points.keep_up()
+    return points
+
+
+@pytest.fixture(scope="module")
+def views() -> dict[str, View]:
+    """The same points in one run, in several, with deleted and with changed ones among them."""
+    schema = {name: PayloadFieldSchema(data_type) for name, data_type in TYPES.items()}
+    in_one, in_two, deleted, changed = (stored(schema) for _ in range(4))
+    in_two.upsert([(COUNT + number, payload(number)) for number in range(200)])
+    deleted.apply(DeletePoints(PointSelector(ids=tuple(range(0, COUNT, 3)))))
+    changed.apply(SetPayload(PointSelector(ids=(5, 6, 7)), b'{"integer": 3}'))
+    return {
+        one: points.view
+        for one, points in {
+            "one run": in_one,
+            "new rows": in_two,
+            "deleted points": deleted,
+            "changed payloads": changed,
+        }.items()
+    }
+
+
+@pytest.mark.parametrize("state", ["one run", "new rows", "deleted points", "changed payloads"])
+@pytest.mark.parametrize("condition", CONDITIONS, ids=repr)
+def test_it_is_what_the_payloads_say(
+    views: dict[str, View], state: str, condition: FieldCondition
+) -> None:
+    view, filter = views[state], Filter(must=(condition,))
+    live = view.live_set.rows
+    held = evaluate_rows(filter, view, live)
+    expected = live[held].tolist()
+    found = passing(filter, view)
+    assert found.at_most >= len(expected)
+    assert found.count() == len(expected)
+    assert found.holds(live).tolist() == held.tolist()
+    assert found.row_set().rows.tolist() == expected
+    assert passing_set(filter, view).rows.tolist() == expected
+    # Now from what was kept.
+    assert passing_set(filter, view).rows.tolist() == expected
+
+
+def test_few_rows_take_no_room_among_the_kept_sets(views: dict[str, View]) -> None:
+    view = views["one run"]
+    few = Filter(must=(FieldCondition("integer", range=Range(gte=45, lt=46)),))
+    many = Filter(must=(FieldCondition("integer", range=Range(gte=0, lt=46)),))
+    assert 0 < passing_set(few, view).count < 256 < passing_set(many, view).count
+    assert view.row_sets.get(encoded_filter(few)) is None
+    assert view.row_sets.get(encoded_filter(many)) is passing_set(many, view)
