@@ -83,6 +83,8 @@ def test_shells_complete_commands(shell: str, environment: dict[str, str]) -> No
         (["serve", "--http-port", "many"], "--http-port"),
         (["serve", "--http-port", "65536"], "--http-port"),
         (["serve", "--log-level", "loud"], "--log-level"),
+        (["serve", "--cors-origin", "https://app.example/"], "no web origin"),
+        (["up", "--cors-origin", "app.example"], "no web origin"),
         (["surf"], "No such command 'surf'"),
         (["up", "--connect-port", "many"], "--connect-port"),
         (["sink", "run"], "Missing argument 'CONNECTOR'"),

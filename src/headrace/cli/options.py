@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,9 @@ from headrace.cli.settings import ENVIRONMENT_PREFIX, BadSettingsFile, read_sett
 from headrace.model.snapshots import SnapshotUrls
 from headrace.server.logs import LogFormat, LogLevel
 from headrace.server.options import AuthOptions, TlsFiles
+
+# What a browser sends as `Origin`: without a path, not even `/`, and in lower case.
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 
 
 def _take_settings_file(context: typer.Context, path: Path | None) -> Path | None:
@@ -272,6 +276,21 @@ def auth_options(
     if jwt_rbac and not (api_key or alt_api_key):
         raise typer.BadParameter("--jwt-rbac needs --api-key, which signs the tokens")
     return AuthOptions(api_key, alt_api_key, read_only_api_key, jwt_rbac)
+
+
+def cors_origins(given: list[str] | None) -> tuple[str, ...]:
+    """The web origins that were given, each as browsers write it.
+
+    Raises:
+        typer.BadParameter: one is none, so that no page would ever be let in by it.
+    """
+    for origin in given or ():
+        if not _ORIGIN.fullmatch(origin):
+            raise typer.BadParameter(
+                f"--cors-origin: {origin!r} is no web origin, which is `*`, or a scheme, a host "
+                "in lower case and perhaps a port, and no path: https://app.example"
+            )
+    return tuple(given or ())
 
 
 def tls_files(cert: Path | None, key: Path | None) -> TlsFiles | None:

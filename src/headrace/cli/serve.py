@@ -27,6 +27,7 @@ from headrace.cli.options import (
     TlsKeyOption,
     TransientColumnsOption,
     auth_options,
+    cors_origins,
     tls_files,
 )
 from headrace.model.errors import HeadraceError
@@ -86,7 +87,7 @@ def serve(
         tls_files(tls_cert, tls_key),
         snapshot_urls,
         tuple(embedding_model or ()),
-        tuple(cors_origin or ()),
+        cors_origins(cors_origin),
         transient_columns_mb,
     )
     run_until_stopped(options, no_companions)

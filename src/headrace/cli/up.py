@@ -33,6 +33,7 @@ from headrace.cli.options import (
     TransientColumnsOption,
     WorkerConfigOption,
     auth_options,
+    cors_origins,
     tls_files,
 )
 from headrace.cli.serve import run_until_stopped
@@ -118,7 +119,7 @@ def up(
         tls_files(tls_cert, tls_key),
         snapshot_urls,
         tuple(embedding_model or ()),
-        tuple(cors_origin or ()),
+        cors_origins(cors_origin),
         transient_columns_mb,
     )
     run_until_stopped(options, make_companions)

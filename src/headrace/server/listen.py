@@ -38,16 +38,22 @@ class AddressNotAvailable(StartFailed):
         host: where it was told to listen.
         port: the port.
         setting: the setting that names the port.
+        is_host_unknown: whether this machine has no such address, whatever the port.
     """
 
-    def __init__(self, host: str, port: int, setting: str, reason: str) -> None:
+    def __init__(
+        self, host: str, port: int, setting: str, reason: str, *, is_host_unknown: bool = False
+    ) -> None:
         self.host = host
         self.port = port
         self.setting = setting
-        super().__init__(
-            f"Cannot listen on {authority(host, port)}: {reason}. Stop what holds it, or set "
-            f"{setting} to another port (0 takes a free one)"
+        self.is_host_unknown = is_host_unknown
+        advice = (
+            "Set host to an address of this machine (0.0.0.0 is all of them)"
+            if is_host_unknown
+            else f"Stop what holds it, or set {setting} to another port (0 takes a free one)"
         )
+        super().__init__(f"Cannot listen on {authority(host, port)}: {reason}. {advice}")
 
 
 @contextlib.contextmanager
@@ -63,7 +69,12 @@ def bound_sockets(host: str, port: int, setting: str) -> Iterator[list[socket.so
         try:
             sockets = [stack.enter_context(one) for one in _bind_all(host, port)]
         except OSError as error:
-            raise AddressNotAvailable(host, port, setting, _reason(error)) from error
+            is_host_unknown = (
+                isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+            )
+            raise AddressNotAvailable(
+                host, port, setting, _reason(error), is_host_unknown=is_host_unknown
+            ) from error
         yield sockets
 
 

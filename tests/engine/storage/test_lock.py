@@ -58,6 +58,27 @@ def test_a_second_process_is_refused_with_the_holders_pid(tmp_path: Path) -> Non
         assert raised.value.path == str(tmp_path)
 
 
+@pytest.mark.parametrize("error_number", [errno.EROFS, errno.EACCES])
+def test_a_lock_file_that_cannot_be_written_will_do_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error_number: int
+) -> None:
+    DirectoryLock.acquire(tmp_path).release()
+    real_open = os.open
+
+    def open_read_only(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR:
+            raise OSError(error_number, os.strerror(error_number))
+        return real_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", open_read_only)
+    with pytest.raises(StorageFailed):
+        DirectoryLock.acquire(tmp_path)
+    lock = DirectoryLock.acquire(tmp_path, may_be_read_only=True)
+    with pytest.raises(DirectoryInUse):
+        DirectoryLock.acquire(tmp_path, may_be_read_only=True)
+    lock.release()
+
+
 def test_a_killed_holder_leaves_no_stale_lock(tmp_path: Path) -> None:
     with held_by_another_process(tmp_path) as holder:
         holder.send_signal(signal.SIGKILL)

@@ -46,8 +46,13 @@ class DirectoryLock:
         _held_locks.add(self)
 
     @classmethod
-    def acquire(cls, directory: Path) -> DirectoryLock:
+    def acquire(cls, directory: Path, *, may_be_read_only: bool = False) -> DirectoryLock:
         """Own `directory`, which must exist.
+
+        Args:
+            directory: what is owned.
+            may_be_read_only: whether a lock file that cannot be written will do. A second
+                opener is then told no process id.
 
         Raises:
             DirectoryInUse: it is owned already, by another process or by this one.
@@ -55,13 +60,14 @@ class DirectoryLock:
         """
         path = directory / LOCK_FILE_NAME
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            fd = _open(path, may_be_read_only)
         except OSError as error:
             raise StorageFailed(f"opening {path}: {error.strerror}") from error
         try:
             _lock(fd, directory)
             noted_generation = _noted_generation(os.pread(fd, _CONTENT_BYTES_MAX, 0))
-            with suppress(OSError):  # As on a full disk: a second opener is told no id.
+            # As on a full disk, or where nothing can be written: a second opener is told no id.
+            with suppress(OSError):
                 _write(fd, b"%d" % os.getpid(), noted_generation)
         except OSError as error:
             os.close(fd)
@@ -149,6 +155,16 @@ def _write(fd: int, pid: bytes, noted_generation: int) -> None:
         content += b"%s %08x\n" % (digits, crc32c(digits))
     os.pwrite(fd, content, 0)
     os.ftruncate(fd, len(content))
+
+
+def _open(path: Path, may_be_read_only: bool) -> int:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        if not may_be_read_only or error.errno not in (errno.EROFS, errno.EACCES):
+            raise
+    return os.open(path, flags | os.O_RDONLY)
 
 
 def _lock(fd: int, directory: Path) -> None:

@@ -140,7 +140,8 @@ def repair_directory(
         raise AlreadyExists(f"{target} is not empty: repair into a new directory")
     if not (directory / "collections").is_dir():
         raise NotFound(f"{directory} is not a data directory: it has no `collections` in it")
-    lock = DirectoryLock.acquire(directory)
+    # A file system is read-only, for instance, after the system found errors in it.
+    lock = DirectoryLock.acquire(directory, may_be_read_only=True)
     making = target.absolute().parent / f".repairing-{uuid4().hex}"
     try:
         on_step("checking")
