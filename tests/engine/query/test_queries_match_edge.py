@@ -270,6 +270,36 @@ def test_mmr_chooses_in_a_prefetch_as_well(engines: Engines) -> None:
     assert len(engines.shard.query(request)) == candidates
 
 
+def test_the_filters_of_a_query_and_of_its_prefetch_must_both_pass(engines: Engines) -> None:
+    cheap, blue = Range(lt=20), MatchValue("blue")
+    ours = Query(
+        query=RrfFusion(),
+        filter=Filter(should=(FieldCondition("price", range=cheap),)),
+        prefetch=(
+            Prefetch(
+                query=Nearest(EXAMPLES[0]),
+                filter=Filter(should=(FieldCondition("color", match=blue),)),
+                limit=POINTS,
+            ),
+        ),
+        limit=POINTS,
+    )
+    found = {point.record.id for point in engines.service.query("c", ours)}
+    is_cheap = {n for n in range(POINTS) if PAYLOADS[n]["price"] < 20}
+    is_blue = {n for n in range(POINTS) if PAYLOADS[n]["color"] == "blue"}
+    assert found == is_cheap & is_blue
+    # Qdrant's engine makes one list of both.
+    price = edge.FieldCondition(key="price", range=edge.RangeFloat(lt=20.0))
+    color = edge.FieldCondition(key="color", match=edge.MatchValue("blue"))
+    prefetch = edge.Prefetch(
+        limit=POINTS, query=edge.Query.Nearest(vec(0)), filter=edge.Filter(should=[color])
+    )
+    request = edge.QueryRequest(
+        limit=POINTS, query=RRF(k=2), prefetches=[prefetch], filter=edge.Filter(should=[price])
+    )
+    assert {point.id for point in engines.shard.query(request)} == is_cheap | is_blue
+
+
 E = edge.Expression
 FORMULAS: dict[str, tuple[f.Expression, Callable[[], Any], dict[str, Any]]] = {
     "score plus price": (
