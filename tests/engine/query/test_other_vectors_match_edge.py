@@ -33,6 +33,7 @@ from headrace.model.queries import (
     Discover,
     Facet,
     FeedbackItem,
+    Mmr,
     Nearest,
     OrderBy,
     Prefetch,
@@ -60,7 +61,8 @@ RED = Filter(must=(FieldCondition("color", match=MatchValue("red")),))
 EDGE_RED = edge.Filter(must=[edge.FieldCondition(key="color", match=edge.MatchValue("red"))])
 SMALL = Filter(must=(FieldCondition("n", range=Range(lt=9)),))
 EDGE_SMALL = edge.Filter(must=[edge.FieldCondition(key="n", range=edge.RangeFloat(lt=9))])
-KINDS = ["sparse", "sparse idf", *(f"multi {distance}" for distance in Distance)]
+MULTI_KINDS = [f"multi {distance}" for distance in Distance]
+KINDS = ["sparse", "sparse idf", *MULTI_KINDS]
 
 
 def sparse() -> SparseVector:
@@ -269,8 +271,21 @@ def test_queries_of_other_vectors_give_the_scores_of_qdrants_engine(
     name: str, engines: Engines
 ) -> None:
     ours, theirs = CASES[name]
-    found = [(p.record.id, p.score) for p in engines.service.query("c", ours(engines))]
-    wanted = [(p.id, p.score) for p in engines.shard.query(theirs(engines))]
+    _assert_equal(engines, ours(engines), theirs(engines))
+
+
+@pytest.mark.parametrize("engines", MULTI_KINDS, indirect=True)
+@pytest.mark.parametrize("diversity", [0.3, 0.5, 0.7])
+def test_mmr_of_multi_vectors_is_that_of_qdrants_engine(diversity: float, engines: Engines) -> None:
+    # MaxSim is not symmetric: each candidate asks for the chosen ones.
+    ours = Query(query=Nearest(engines.ours(0), Mmr(diversity, 40)), using=NAME, limit=LIMIT)
+    theirs = edge_query(edge.Mmr(engines.theirs(0), 1 - diversity, 40, NAME))
+    _assert_equal(engines, ours, theirs)
+
+
+def _assert_equal(engines: Engines, ours: Query, theirs: Any) -> None:
+    found = [(p.record.id, p.score) for p in engines.service.query("c", ours)]
+    wanted = [(p.id, p.score) for p in engines.shard.query(theirs)]
     scores = [score for _, score in wanted]
     np.testing.assert_allclose([score for _, score in found], scores, rtol=5e-4, atol=3e-5)
     for (own_id, score), (wanted_id, _) in zip(found, wanted, strict=True):

@@ -6,7 +6,8 @@ import numpy as np
 
 from headrace.engine.query.ranked import Ranked
 from headrace.engine.vectors.base import VectorStore
-from headrace.model.vectors import Distance, FloatVector, Rows
+from headrace.engine.vectors.multi import MultiVectors
+from headrace.model.vectors import Distance, FloatVector, Rows, SparseVector
 
 
 def most_marginally_relevant(
@@ -45,6 +46,11 @@ def most_marginally_relevant(
 
 
 def _similarity_to(store: VectorStore, rows: Rows, place: int) -> FloatVector:
+    """Similarities of the rows to the one at a place; of vectors of vectors, each row asks."""
     vector = store.get(int(rows[place]))
     assert vector is not None, "a ranked row has a vector"
-    return store.similarities(store.check_query(vector), rows)
+    chosen = store.check_query(vector)
+    if isinstance(store, MultiVectors):
+        assert not isinstance(chosen, SparseVector)
+        return store.similarities_as_queries(chosen, rows)
+    return store.similarities(chosen, rows)

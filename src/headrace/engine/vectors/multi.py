@@ -6,7 +6,8 @@ vectors, of the best similarity to any of the point's (MaxSim).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from headrace.model.collection_config import VectorParams
 from headrace.model.errors import WrongInput, WrongVectorDimension
 from headrace.model.queries import DEFAULT_SEARCH_PARAMS, SearchParams
 from headrace.model.vectors import (
+    Distance,
     FloatMatrix,
     FloatVector,
     Mask,
@@ -140,6 +142,21 @@ class MultiVectors:
     def similarities(self, query: Vector, rows: Rows) -> FloatVector:
         """See `VectorStore.similarities`."""
         assert not isinstance(query, SparseVector)
+        return self._in_steps(rows, partial(_max_sim, query, self._distance))
+
+    def similarities_as_queries(self, document: FloatMatrix, rows: Rows) -> FloatVector:
+        """Similarity of each row's list as a query to one list; MaxSim is not symmetric.
+
+        Args:
+            document: as `check_query` gave it.
+            rows: as for `similarities`.
+        """
+        return self._in_steps(rows, partial(_max_sim_of_queries, document, self._distance))
+
+    def _in_steps(
+        self, rows: Rows, score: Callable[[FloatMatrix, Rows], FloatVector]
+    ) -> FloatVector:
+        """A score of each row from its inner vectors and where each row's begin, in steps."""
         end = int(rows.max(initial=-1)) + 1
         counts = self._count.view(end)[rows]
         firsts = self._first.view(end)[rows]
@@ -151,22 +168,14 @@ class MultiVectors:
             most = done + _COMPONENTS_PER_STEP // self._inner.dim
             end = int(np.searchsorted(ends, most, side="right"))
             end = max(end, begin + 1)
-            scored[begin:end] = self._max_sim(query, firsts[begin:end], counts[begin:end])
+            bounds = np.concatenate(([0], ends[begin:end] - done))
+            inner = np.repeat(firsts[begin:end] - bounds[:-1], counts[begin:end])
+            vectors = self._gather(inner + np.arange(bounds[-1]))
+            if is_compared_by_angle(self._distance, self._inner.dtype):
+                vectors = normalised(vectors)
+            scored[begin:end] = score(vectors, bounds[:-1])
             begin = end
         return scored
-
-    def _max_sim(self, query: FloatMatrix, firsts: Rows, counts: Rows) -> FloatVector:
-        """MaxSim of the query to each point, given where its inner vectors stand."""
-        bounds = np.concatenate(([0], np.cumsum(counts)))
-        inner = np.repeat(firsts - bounds[:-1], counts) + np.arange(bounds[-1])
-        vectors = self._gather(inner)
-        if is_compared_by_angle(self._distance, self._inner.dtype):
-            vectors = normalised(vectors)
-        total = np.zeros(len(firsts), dtype=np.float32)
-        for one in query:
-            nearest = similarities(one, vectors, self._distance)
-            total += np.maximum.reduceat(nearest, bounds[:-1])
-        return total
 
     def _gather(self, inner: Rows) -> FloatMatrix:
         """The inner vectors at these places, which ascend except where rows were copied."""
@@ -174,3 +183,23 @@ class MultiVectors:
         values = np.empty((len(inner), self._inner.dim), dtype=np.float32)
         values[order] = self._inner.gather(inner[order])
         return values
+
+
+def _max_sim(
+    query: FloatMatrix, distance: Distance, vectors: FloatMatrix, begins: Rows
+) -> FloatVector:
+    """MaxSim of a query to each list of vectors, of which each begins where `begins` says."""
+    total = np.zeros(len(begins), dtype=np.float32)
+    for one in query:
+        total += np.maximum.reduceat(similarities(one, vectors, distance), begins)
+    return total
+
+
+def _max_sim_of_queries(
+    document: FloatMatrix, distance: Distance, vectors: FloatMatrix, begins: Rows
+) -> FloatVector:
+    """MaxSim of each list of vectors, as a query, to one list."""
+    nearest = similarities(document[0], vectors, distance)
+    for one in document[1:]:
+        nearest = np.maximum(nearest, similarities(one, vectors, distance))
+    return np.add.reduceat(nearest, begins)
