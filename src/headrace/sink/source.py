@@ -8,6 +8,7 @@ Kafka's committed offsets only inform; otherwise they are where reading resumes.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -33,6 +34,7 @@ from headrace.sink.client_log import ClientLog
 from headrace.sink.config import BatchLimits, ConnectorConfig
 from headrace.sink.errors import TaskFailed
 from headrace.sink.fetch_watch import FetchWatch, ask_kafka
+from headrace.sink.group_watch import GroupWatch, ask_group
 from headrace.sink.kafka_record import in_runs
 from headrace.sink.target import Target
 from headrace.sink.writer import check_log_end
@@ -137,9 +139,20 @@ class Source:
         self._watch = FetchWatch(
             partial(ask_kafka, settings), self._read_to, self._finds_brokers, fetch_wait_ms / 1000
         )
-        pattern = config.topics_pattern
+        self._topics, self._pattern = config.topics, config.topics_pattern
+        self._group_watch: GroupWatch | None = None
+        if self._is_static:
+            self._group_watch = GroupWatch(
+                partial(ask_group, settings, self._topics, self._pattern)
+            )
+        # Partitions of other topics, that the first assignment of a static member may bring.
+        self._ignored: set[tuple[str, int]] = set()
+        self._is_first_assignment, self._must_join_again = self._is_static, False
+        self._subscribe()
+
+    def _subscribe(self) -> None:
         self._consumer.subscribe(
-            list(config.topics) if pattern is None else [pattern],
+            list(self._topics) if self._pattern is None else [self._pattern],
             on_assign=self._on_assign,
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
@@ -242,6 +255,7 @@ class Source:
         """
         self._watch.check()
         try:
+            self._check_group()
             for partition, standing in self._standings.items():
                 # The end that a fetch told: some brokers, asked for it, tell the beginning
                 # of the last batch.
@@ -254,6 +268,25 @@ class Source:
                 self._stalled.remove(partition)
         except KafkaException as error:
             logger.warning("%s: Kafka does not answer yet: %s", self._source, error)
+
+    def _check_group(self) -> None:
+        """Join the group again if partitions would stay with nobody, or with the wrong member."""
+        if self._group_watch is None:
+            return
+        unassigned = self._group_watch.check()
+        if unassigned:
+            logger.warning(
+                "%s: no member of the group has %s: this one leaves it and joins it again, so "
+                "that all partitions are assigned anew",
+                self._source,
+                ", ".join(f"{topic}-{number}" for topic, number in sorted(unassigned)),
+            )
+        if self._must_join_again:
+            logger.info("%s joins its group again: it reads other topics now", self._source)
+        if unassigned or self._must_join_again:
+            self._consumer.unsubscribe()
+            self._subscribe()
+            self._must_join_again = False
 
     def log_end(self, partition: SourcePartition) -> int | None:
         """The end of a partition's log when it was last looked at; for any thread."""
@@ -314,7 +347,15 @@ class Source:
 
     # What the client calls, from within `consume`, `poll` and `close`
 
-    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+    def _on_assign(self, consumer: Consumer, given: list[TopicPartition]) -> None:
+        self._note_moved()
+        if self._is_first_assignment:
+            # Kafka gives it what the member before it had, also if that read other topics.
+            self._is_first_assignment = False
+            others = [one for one in given if not self._is_subscribed(one.topic)]
+            self._ignored = {(one.topic, one.partition) for one in others}
+            self._must_join_again = bool(others)
+        assigned = self._ours(given)
         positions = self._target.positions(self._source) if self._target.keeps_positions else {}
         for one in assigned:
             partition = self._partition(one.topic, one.partition)
@@ -333,8 +374,10 @@ class Source:
         (consumer.pause if self._is_paused else consumer.resume)(assigned)
         logger.info("%s was given %s", self._source, _names(assigned))
 
-    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, given: list[TopicPartition]) -> None:
+        self._note_moved()
         self._flush()
+        revoked = self._ours(given)
         partitions = [self._partition(one.topic, one.partition) for one in revoked]
         try:
             self._save(partitions)
@@ -345,11 +388,27 @@ class Source:
         consumer.incremental_unassign(revoked)
         logger.info("%s handed over %s", self._source, _names(revoked))
 
-    def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+    def _on_lost(self, consumer: Consumer, given: list[TopicPartition]) -> None:
+        self._note_moved()
+        lost = self._ours(given)
         # Somebody else may have them already: nothing is written or committed for them.
         self._forget([self._partition(one.topic, one.partition) for one in lost])
         consumer.incremental_unassign(lost)
         logger.warning("%s lost %s", self._source, _names(lost))
+
+    def _note_moved(self) -> None:
+        if self._group_watch is not None:
+            self._group_watch.note_moved()
+
+    def _ours(self, given: list[TopicPartition]) -> list[TopicPartition]:
+        if not self._ignored:
+            return given
+        return [one for one in given if (one.topic, one.partition) not in self._ignored]
+
+    def _is_subscribed(self, topic: str) -> bool:
+        if self._pattern is None:
+            return topic in self._topics
+        return re.fullmatch(self._pattern, topic) is not None
 
     def _on_client_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _NEEDS_OPERATOR:
