@@ -153,6 +153,16 @@ def test_status_without_a_worker_says_how_to_start_one() -> None:
     assert "No worker answers at http://127.0.0.1:1" in done.stderr
 
 
+def test_status_knows_no_lag_of_a_connector_without_partitions(tmp_path: Path) -> None:
+    settings = connector_settings("127.0.0.1:1", "nowhere", qdrant__grpc__url="http://127.0.0.1:1")
+    with worker(tmp_path) as process:
+        url = process.wait_for_stdout(WORKER_LINE)["rest"]
+        body = {"name": settings["name"], "config": settings}
+        assert httpx.post(f"{url}/connectors", json=body).status_code == 201
+        shown = run_headrace("sink", "status", "--url", url, "--interval-s", "0.1")
+        assert re.search(rf"{settings['name']} +│ RUNNING +│ 1 RUNNING +│ - +│", shown.stdout)
+
+
 def test_a_dry_run_tells_what_would_be_written_and_refused_and_writes_nothing(
     tmp_path: Path, tansu_bootstrap_servers: str, topic: str, serving: Serving
 ) -> None:
@@ -182,6 +192,16 @@ def test_a_dry_run_without_a_store_decodes_only(
     done = run_headrace("sink", "dry-run", str(connector), "--records", "5")
     assert "records read: 5\n" in done.stdout
     assert "no collection was asked" in done.stdout
+
+
+def test_a_dry_run_names_keys_that_are_ignored(
+    tmp_path: Path, tansu_bootstrap_servers: str, topic: str
+) -> None:
+    settings = connector_settings(tansu_bootstrap_servers, topic, colection__auto__create="true")
+    connector = write_properties(tmp_path / "a.properties", settings)
+    produce(tansu_bootstrap_servers, topic, [(None, value_of(1))])
+    done = run_headrace("sink", "dry-run", str(connector))
+    assert "did you mean 'collection.auto.create'?" in done.stderr
 
 
 def test_a_dry_run_takes_what_the_connectors_file_leaves_to_the_workers(

@@ -320,6 +320,8 @@ class TestSecrets:
             "${file:/nowhere:key}",
             "${dir:/tmp:../etc/passwd}",
             "${file:x}",
+            "${secrets:namespace/name:key}",
+            "${vault:x}",
         ],
     )
     def test_a_placeholder_that_cannot_be_filled_in_is_an_error_at_use(
@@ -329,6 +331,13 @@ class TestSecrets:
         with pytest.raises(ConfigError) as caught:
             broken.resolved("qdrant.api.key")
         assert caught.value.key == "qdrant.api.key"
+
+    def test_an_unknown_provider_is_named_with_those_that_there_are(self) -> None:
+        broken = config(qdrant__grpc__url="http://localhost:6334", qdrant__api__key="a${vault:x}b")
+        with pytest.raises(ConfigError, match=r"'vault'.*\$\{env:VAR\}"):
+            broken.resolved("qdrant.api.key")
+        routed = config(collection__name__format="${topic}-all")
+        assert routed.resolved("collection.name.format") == "${topic}-all"
 
     def test_an_error_shows_the_placeholder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TASKS", "s3cret")

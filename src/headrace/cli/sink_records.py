@@ -61,7 +61,7 @@ def dry_run(
     from headrace.cli.connectors import load_connector, register_models
     from headrace.sink.worker import dry_run as runs
 
-    configure_logging(LogLevel.ERROR)
+    configure_logging(LogLevel.WARNING)  # which tells keys that are ignored
     register_models(embedding_model or [])
     config = load_connector(connector, worker_config)
     with _target(config, data) as target:

@@ -27,10 +27,10 @@ DEFAULT_URL = "http://127.0.0.1:8083"
 
 @dataclass(slots=True)
 class _Counts:
-    """What the metrics say of one connector."""
+    """What the metrics say of one connector; no lag is known before it has partitions."""
 
     records_read: float = 0
-    lag: float = 0
+    lag: float | None = None
     bad_records: dict[str, int] = field(default_factory=dict)
     fresh_within: dict[float, float] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ def status(
             grown = counts.records_read - before.get(name, _Counts()).records_read
             bad = "\n".join(f"{reason} {n}" for reason, n in sorted(counts.bad_records.items()))
             row = [
-                f"{counts.lag:.0f}",
+                "-" if counts.lag is None else f"{counts.lag:.0f}",
                 f"{max(0.0, grown) / taken_s:.0f}",
                 f"{_quantile(counts, 0.5)} / {_quantile(counts, 0.99)}",
                 bad or "none",
@@ -90,7 +90,7 @@ def _counts(url: str) -> dict[str, _Counts]:
         if name == _READ:
             one.records_read += value
         elif name == _LAG:
-            one.lag += value
+            one.lag = (one.lag or 0) + value
         elif name == _BAD:
             reason = labels["reason"]
             one.bad_records[reason] = one.bad_records.get(reason, 0) + int(value)

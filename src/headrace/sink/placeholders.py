@@ -17,6 +17,8 @@ from headrace.sink.errors import ConfigError
 from headrace.sink.properties import read_properties
 
 _PLACEHOLDER: Final = re.compile(r"\$\{(env|file|dir):([^}]*)\}")
+# What another of Kafka Connect's providers would fill in; `${topic}` and the like have no colon.
+_OTHER_PROVIDER: Final = re.compile(r"\$\{([A-Za-z][\w.-]*):[^}]*\}")
 _SECRET_KEY: Final = re.compile(
     r"(^|\.)(api\.key|password|secret|jaas\.config|key\.pem|user\.info|client\.credentials\.\w+)$"
 )
@@ -31,8 +33,16 @@ def resolve(key: str, text: str) -> str:
         text: the value as configured.
 
     Raises:
-        ConfigError: a placeholder names something that is not there.
+        ConfigError: a placeholder names something that is not there, or a provider that is
+            not one of the three: as it stands it is nobody's secret.
     """
+    for match in _OTHER_PROVIDER.finditer(text):
+        if not _PLACEHOLDER.fullmatch(match.group()):
+            raise ConfigError(
+                key,
+                f"there is no config provider '{match[1]}': give ${{env:VAR}}, "
+                "${file:/path:key} or ${dir:/path:file}",
+            )
     return _PLACEHOLDER.sub(lambda match: _look_up(key, match), text)
 
 
