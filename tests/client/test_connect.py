@@ -385,6 +385,20 @@ def test_an_interpreter_that_ends_closes_what_is_open(tmp_path: Path) -> None:
     client.close()
 
 
+def test_an_interpreter_that_ends_gives_up_a_graph_without_a_word(tmp_path: Path) -> None:
+    program = (
+        "import headrace, numpy, sys, time\n"
+        "from qdrant_client import models\n"
+        "client = headrace.connect(sys.argv[1])\n"
+        "client.create_collection('c', vectors_config=models.VectorParams(size=64, "
+        "distance=models.Distance.COSINE))\n"
+        "vectors = numpy.random.default_rng(1).standard_normal((50_000, 64)).astype('float32')\n"
+        "client.upload_collection('c', vectors, ids=range(50_000))\n"
+        "time.sleep(0.5)"
+    )
+    child_output(program, tmp_path)
+
+
 def test_what_was_written_embedded_is_served_and_the_other_way_round(tmp_path: Path) -> None:
     client = headrace.connect(tmp_path)
     client.create_collection("c", vectors_config=VECTORS)

@@ -17,6 +17,10 @@ from headrace.engine.background import give_way_to_requests
 logger = logging.getLogger(__name__)
 
 
+class NoMoreThreads(Exception):
+    """Python ends and takes no more work for threads; nothing was changed."""
+
+
 class Buildable(Protocol):
     """Something that has work for the builder."""
 
@@ -84,6 +88,9 @@ class IndexBuilder:
     def _step(self, work: Buildable) -> bool:
         try:
             return work.build_next(lambda: self._closed)
+        except NoMoreThreads as error:
+            logger.info("building a vector index was given up: %s", error)
+            return False
         except Exception as error:
             # The vectors are still searched exactly; the next write asks again.
             logger.exception("building a vector index failed")

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.engine.vector_index.builder import NoMoreThreads
 from headrace.engine.vector_index.byte_links import (
     EMPTY,
     append_links,
@@ -122,6 +123,9 @@ def link_all(
         threads: how many work at a time; asked before each part of the work.
         check: called before each part of the work; what it raises ends the work.
         report: is told which part of the work is done.
+
+    Raises:
+        NoMoreThreads: Python ends meanwhile.
     """
     count = len(codes)
     rng = np.random.default_rng(_SEED)
@@ -145,7 +149,7 @@ def link_all(
                     running.difference_update(done)
                     for future in done:
                         future.result()
-                own.append(pool.submit(task, *of_one))
+                own.append(_submitted(pool, task, of_one))
                 running.add(own[-1])
             for future in own:
                 future.result()
@@ -174,6 +178,15 @@ def link_all(
             for column in range(width):
                 links[places + column] = links_above[:, column]
     return Layers(links, begins, layers, entry)
+
+
+def _submitted(
+    pool: ThreadPoolExecutor, task: Callable[..., None], arguments: tuple[object, ...]
+) -> Future[None]:
+    try:
+        return pool.submit(task, *arguments)
+    except RuntimeError as error:  # at its end Python closes all pools, before it ends threads
+        raise NoMoreThreads(str(error)) from error
 
 
 def _silent(done: float) -> None:
