@@ -109,7 +109,8 @@ def encode_array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         header = bytes((_DTYPES.index(value.dtype.str), value.ndim))
         shape = np.asarray(value.shape, dtype="<u8").tobytes()
-        return msgspec.msgpack.Ext(ARRAY_EXTENSION_CODE, header + shape + value.tobytes())
+        values = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
+        return msgspec.msgpack.Ext(ARRAY_EXTENSION_CODE, b"".join((header, shape, values)))
     raise NotImplementedError(f"cannot encode {type(value)}")
 
 

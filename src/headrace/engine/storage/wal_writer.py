@@ -24,6 +24,9 @@ from headrace.engine.storage.wal_format import (
 from headrace.engine.storage.wal_scan import WalFile, wal_file_name
 from headrace.model.errors import HeadraceError, StorageFailed, Unavailable
 
+# A body of so many bytes is written by a call of its own, instead of being copied.
+_ALONE_BYTES_MIN = 2**18
+
 
 class WalFileWriter:
     """The open last file of a log. Owns the descriptor.
@@ -93,7 +96,7 @@ class WalFileWriter:
         return cls(file._replace(stored_bytes=file.valid_bytes), fd, ops)
 
     def append_group(self, group: Sequence[tuple[int, ReadableBuffer]]) -> None:
-        """Append writes, as (seq_no, body), with one write and one sync.
+        """Append writes, as (seq_no, body), with one sync.
 
         Raises:
             NoSpace: the disk is full; the file is as before.
@@ -104,7 +107,7 @@ class WalFileWriter:
         for seq_no, body in group:
             parts.append(encode_record_header(BATCH_MARKER, seq_no, start, body, seed))
             parts.append(body)
-        self._append_synced(b"".join(parts), BATCH_MARKER, self.file.next_seq_no + len(group))
+        self._append_synced(_joined(parts), BATCH_MARKER, self.file.next_seq_no + len(group))
 
     def append_marker(self, marker: bytes) -> None:
         """Append a record that is no write.
@@ -114,7 +117,7 @@ class WalFileWriter:
         next_seq_no = self.file.next_seq_no
         start, seed = self.file.valid_bytes, self.file.seed
         header = encode_record_header(marker, next_seq_no - 1, start, b"", seed)
-        self._append_synced(header, marker, next_seq_no)
+        self._append_synced([header], marker, next_seq_no)
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -148,16 +151,21 @@ class WalFileWriter:
                 raise _creation_error(error, path) from error
             raise StorageFailed(f"syncing {path}: {error.strerror}") from error
 
-    def _append_synced(self, data: bytes, marker: bytes, next_seq_no: int) -> None:
+    def _append_synced(
+        self, parts: Sequence[ReadableBuffer], marker: bytes, next_seq_no: int
+    ) -> None:
         """Append durably, or leave the file as it was, or fail for good."""
-        size = self.file.valid_bytes + len(data)
+        size = self.file.valid_bytes + sum(map(len, parts))
         synced = self.file._replace(
             valid_bytes=size, stored_bytes=size, last_marker=marker, next_seq_no=next_seq_no
         )
         # Any exception, also one from a signal handler, leaves this until shown to be harmless.
         self.failure = f"writing {self.file.path} was interrupted"
         try:
-            write_all(self._ops, self._fd, data, self.file.valid_bytes)
+            byte_offset = self.file.valid_bytes
+            for part in parts:
+                write_all(self._ops, self._fd, part, byte_offset)
+                byte_offset += len(part)
         except OSError as error:
             if not is_no_space(error):
                 raise self._fail(error, "writing") from error
@@ -199,6 +207,19 @@ class WalFileWriter:
     def _fail(self, error: OSError, doing: str) -> StorageFailed:
         self.failure = f"{doing} {self.file.path}: {error.strerror or error}"
         return StorageFailed(self.failure)
+
+
+def _joined(parts: Sequence[ReadableBuffer]) -> list[ReadableBuffer]:
+    """The same bytes in few parts; large ones stay as they are, since copying takes longer."""
+    joined: list[ReadableBuffer] = []
+    small: list[ReadableBuffer] = []
+    for part in parts:
+        if len(part) < _ALONE_BYTES_MIN:
+            small.append(part)
+            continue
+        joined += (b"".join(small), part)
+        small.clear()
+    return [*joined, b"".join(small)] if small else joined
 
 
 def _creation_error(error: OSError, path: Path) -> HeadraceError:

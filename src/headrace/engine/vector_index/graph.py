@@ -51,6 +51,10 @@ except ImportError:
 # steps the builder reports how far it is and may be told to stop.
 _NODES_PER_STEP = 2048
 
+# Codes are made of about so many bytes of vectors at a time: what is worked out on the way
+# stays in the caches, and in memory that the process has already.
+_ENCODED_BYTES = 2**18
+
 # FAISS keeps fewer of the links it considers than Qdrant does: on text embeddings
 # (100,000 x 256, ef 100) it needs 1.5 times the width to reach the recall of Qdrant's graph.
 _EF_CONSTRUCT_FACTOR = 1.5
@@ -447,9 +451,10 @@ def _linked_at_once(
         codes[:old_count] = faiss.rev_swig_ptr(base.storage.codes.data(), old_bytes).reshape(
             -1, dim
         )
-    for begin in range(0, node_count, _NODES_PER_STEP):
+    step = max(1, _ENCODED_BYTES // (4 * dim))
+    for begin in range(0, node_count, step):
         check()
-        end = min(begin + _NODES_PER_STEP, node_count)
+        end = min(begin + step, node_count)
         codes[old_count + begin : old_count + end] = base.codes.encode(vectors_of(begin, end))
     hnsw = index.hnsw
     layers = link_all(
