@@ -107,3 +107,21 @@ def test_a_connector_whose_offsets_were_reset_reads_all_again(
     assert row_of(kafka_bootstrap_servers, topic) == {}
     client.put(f"/connectors/{topic}/resume")
     wait_until(lambda: service.points_count("c") == 3)
+
+
+def test_offsets_of_a_stopped_static_connector_can_be_changed_once_its_session_is_over(
+    client: TestClient, topic: str
+) -> None:
+    config = client.get(f"/connectors/{topic}/config").json()
+    client.put(f"/connectors/{topic}/config", json={**config, "group.instance.id": "a"})
+    # It is a member once it has a partition.
+    wait_until(
+        lambda: (
+            f'partition_count{{connector="{topic}",task="0"}} 1.0' in client.get("/metrics").text
+        )
+    )
+    client.put(f"/connectors/{topic}/stop")
+    answer = client.delete(f"/connectors/{topic}/offsets")
+    assert answer.status_code == 503
+    assert "session.timeout.ms after they have stopped" in answer.json()["message"]
+    wait_until(lambda: client.delete(f"/connectors/{topic}/offsets").status_code == 200)

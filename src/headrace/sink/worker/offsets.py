@@ -148,6 +148,7 @@ def _translated(error: KafkaException, group: str) -> Unavailable:
     if cause.code() in (KafkaError.NON_EMPTY_GROUP, KafkaError.UNKNOWN_MEMBER_ID):
         return GroupInUse(
             f"Kafka does not let the offsets of consumer group {group} be changed: it has members "
-            "still. Either its tasks have not left it yet, or another worker runs the connector"
+            "still. Either its tasks have not left it yet, those with a group.instance.id do so "
+            "session.timeout.ms after they have stopped, or another worker runs the connector"
         )
     return Unavailable(f"Kafka does not answer for consumer group {group}: {cause.str()}")
