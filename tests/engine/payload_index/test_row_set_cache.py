@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from headrace.engine.payload_index import row_set_cache
 from headrace.engine.payload_index.row_set_cache import RowSetCache
 from headrace.engine.vectors.row_set import RowSet
 
@@ -9,7 +11,9 @@ ROW_COUNT = 1000
 
 
 def some_rows(first: int) -> RowSet:
-    return RowSet.of_rows(np.array([first], dtype=np.int64), ROW_COUNT)
+    mask = np.zeros(ROW_COUNT, dtype=np.bool_)
+    mask[first] = True
+    return RowSet.of_mask(mask)
 
 
 def test_a_set_is_found_under_its_key_alone() -> None:
@@ -18,6 +22,22 @@ def test_a_set_is_found_under_its_key_alone() -> None:
     cache.put(b"a", rows)
     assert cache.get(b"a") is rows
     assert cache.get(b"b") is None
+
+
+def test_of_few_rows_no_mask_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_set_cache, "_FEW_SETS_MAX", 2)
+    cache = RowSetCache()
+    few = RowSet.of_rows(np.array([3, 5], dtype=np.int64), ROW_COUNT)
+    cache.put("few", few)
+    found = cache.get("few")
+    assert found is not None
+    assert found.mask.nonzero()[0].tolist() == found.rows.tolist() == [3, 5]
+    assert cache.get("few") is not found
+    assert (found.count, found.row_count) == (2, ROW_COUNT)
+    for key in ("second", "third"):
+        cache.put(key, few)
+    kept = [key for key in ("few", "second", "third") if cache.get(key) is not None]
+    assert kept == ["third"]
 
 
 def test_the_sets_not_asked_for_longest_make_room() -> None:

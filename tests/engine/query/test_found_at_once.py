@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace.engine.query.mask import encoded_filter, passing, passing_set
+from headrace.engine.query.mask import kept_set, passing, passing_set
 from headrace.engine.query.points import evaluate_rows
 from headrace.engine.segment.segment import View
 from headrace.model.collection_config import PayloadFieldSchema, PayloadFieldType
@@ -107,10 +107,17 @@ def test_it_is_what_the_payloads_say(
     assert passing_set(filter, view).rows.tolist() == expected
 
 
-def test_few_rows_take_no_room_among_the_kept_sets(views: dict[str, View]) -> None:
+def test_what_was_found_is_kept(views: dict[str, View]) -> None:
     view = views["one run"]
     few = Filter(must=(FieldCondition("integer", range=Range(gte=45, lt=46)),))
-    many = Filter(must=(FieldCondition("integer", range=Range(gte=0, lt=46)),))
-    assert 0 < passing_set(few, view).count < 256 < passing_set(many, view).count
-    assert view.row_sets.get(encoded_filter(few)) is None
-    assert view.row_sets.get(encoded_filter(many)) is passing_set(many, view)
+    many = Filter(must=(FieldCondition("integer", range=Range(gte=0, lt=46.5)),))
+    for filter in (few, many):
+        assert kept_set(filter, view) is None
+        found = passing_set(filter, view)
+        kept = kept_set(filter, view)
+        assert kept is not None
+        assert kept.rows.tolist() == found.rows.tolist()
+    assert passing_set(few, view).count < 256 < passing_set(many, view).count
+    # Of a field with an index its first operator decides; the same is found for whatever follows.
+    also = Filter(must=(FieldCondition("integer", range=Range(gte=45, lt=46), is_null=True),))
+    assert passing_set(also, view).rows.tolist() == passing_set(few, view).rows.tolist()

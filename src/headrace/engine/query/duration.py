@@ -5,7 +5,7 @@ Judged by what it will look at at most, before any of it is looked at.
 
 from __future__ import annotations
 
-from headrace.engine.query.mask import encoded_filter
+from headrace.engine.query.mask import kept_set
 from headrace.engine.segment.segment import View
 from headrace.engine.vector_index.indexed_vectors import IndexedVectors
 from headrace.model.queries import Nearest, Query
@@ -53,7 +53,7 @@ def is_short(view: View, query: Query) -> bool:
         return False
     if query.filter is None:
         return True
-    known = view.row_sets.get(encoded_filter(query.filter))
+    known = kept_set(query.filter, view)
     return known is not None and not store.makes_sketches(
         known, query.limit + query.offset, query.params
     )

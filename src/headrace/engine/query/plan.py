@@ -14,7 +14,7 @@ import msgspec
 from headrace.engine.payload_index.conditions import demanded_parts
 from headrace.engine.payload_index.part_key import PartKind
 from headrace.engine.query.describe import describe
-from headrace.engine.query.mask import Answer, encoded_filter
+from headrace.engine.query.mask import Answer, encoded_filter, kept_set
 from headrace.engine.segment.segment import View
 from headrace.model.filter_bounds import check_size
 from headrace.model.filters import Filter
@@ -141,7 +141,7 @@ def plan_filter(filter: Filter, view: View) -> FilterPlan:
     """
     check_size(filter)
     cache_key = encoded_filter(filter)
-    is_cached = view.row_sets.get(cache_key) is not None
+    is_cached = kept_set(filter, view) is not None
     whole = Answer(view, filter, cache_key)
     conditions = [_plan_clause(clause, part, view) for clause, part in _clauses(filter)]
     return FilterPlan(

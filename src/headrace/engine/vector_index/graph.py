@@ -121,6 +121,8 @@ class Graph:
         self.options = options
         self._keep_alive = keep_alive
         self._storage = storage
+        # Whether a query that the codes cannot express is asked all the same.
+        self._is_forced = options.quantization is not None
 
     @property
     def node_count(self) -> int:
@@ -242,11 +244,6 @@ class Graph:
         if nodes.is_listed:
             return scan.nearest_of(query, k, nodes.rows, None, self._is_forced, surely)
         return scan.nearest_of(query, k, None, nodes.packed, self._is_forced, surely)
-
-    @property
-    def _is_forced(self) -> bool:
-        """Whether a query that the codes cannot express is asked all the same."""
-        return self.options.quantization is not None
 
     @cached_property
     def node_scan(self) -> NodeScan | None:
