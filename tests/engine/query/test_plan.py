@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headrace.engine.query.describe import describe
-from headrace.engine.query.execute import QueryContext
+from headrace.engine.query.execute import QueryContext, query_pieces, run_query
 from headrace.engine.query.explain import explain_query
 from headrace.engine.query.mask import passing_set
 from headrace.engine.query.plan import Access, Strategy, plan_filter
@@ -174,6 +174,17 @@ def test_queries_without_vectors_say_so(points: StoredPoints) -> None:
         for kind in (None, OrderBy("number"), Sample())
     ]
     assert strategies == [Strategy.ID_ORDER, Strategy.VALUE_ORDER, Strategy.SAMPLE]
+
+
+def test_a_sample_is_not_passed_over(points: StoredPoints) -> None:
+    """Qdrant's server takes no notice of an offset here."""
+    context = context_of(points)
+    query = Query(Sample(), limit=COUNT, offset=COUNT // 2)
+    ids = [int(point.record.id) for point in run_query(context, query)]
+    assert sorted(ids) == list(range(COUNT))
+    pieces = query_pieces(context, query, points_max=300)
+    assert pieces.at_most == COUNT
+    assert sorted(int(one.record.id) for piece in pieces.pieces for one in piece) == sorted(ids)
 
 
 def test_a_stage_above_prefetches_looks_at_what_they_found(points: StoredPoints) -> None:

@@ -67,8 +67,9 @@ def run_query(context: QueryContext, query: Query) -> list[ScoredPoint]:
     if query.with_vectors.names:
         check_vector_selection(context.view, query.with_vectors)
     ranked = rank(context, query)
-    if query.offset:
-        ranked = ranked.part(slice(query.offset, None))
+    offset = offset_of(query)
+    if offset:
+        ranked = ranked.part(slice(offset, None))
     return to_points(context, query, ranked)
 
 
@@ -83,8 +84,9 @@ def query_pieces(context: QueryContext, query: Query, points_max: int) -> Pieces
     def piece(first: int) -> list[ScoredPoint]:
         return to_points(context, query, ranked.part(slice(first, first + points_max)))
 
-    pieces = map(piece, range(query.offset, len(ranked.rows), points_max))
-    return Pieces(max(0, len(ranked.rows) - query.offset), pieces)
+    offset = offset_of(query)
+    pieces = map(piece, range(offset, len(ranked.rows), points_max))
+    return Pieces(max(0, len(ranked.rows) - offset), pieces)
 
 
 def to_points(context: QueryContext, query: Query, ranked: Ranked) -> list[ScoredPoint]:
@@ -113,7 +115,12 @@ def rank(context: QueryContext, query: Query) -> Ranked:
     if example_rows:
         examples = np.array(sorted(example_rows), dtype=np.int64)
         allowed = allowed - RowSet.of_rows(examples, allowed.row_count)
-    return _run_stage(context, query, allowed, query.limit + query.offset)
+    return _run_stage(context, query, allowed, query.limit + offset_of(query))
+
+
+def offset_of(query: Query) -> int:
+    """How many of the best are passed over: of a sample none, as in Qdrant."""
+    return 0 if query.offset and isinstance(query.query, Sample) else query.offset
 
 
 def _run_stage(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
-from headrace.engine.query.execute import QueryContext
+from headrace.engine.query.execute import QueryContext, offset_of
 from headrace.engine.query.mask import passing_set
 from headrace.engine.query.plan import SearchStep, StagePlan, Strategy, plan_filter
 from headrace.engine.query.records import check_vector_selection
@@ -52,7 +52,7 @@ def explain_query(context: QueryContext, query: Query) -> StagePlan:
     if example_rows:
         examples = np.array(sorted(example_rows), dtype=np.int64)
         allowed = allowed - RowSet.of_rows(examples, allowed.row_count)
-    return _plan_stage(context, query, allowed, query.limit + query.offset)
+    return _plan_stage(context, query, allowed, query.limit + offset_of(query))
 
 
 def _plan_stage(
