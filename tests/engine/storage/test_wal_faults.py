@@ -140,6 +140,25 @@ def test_a_failed_write_or_sync_is_final_until_reopened(
     assert_stays_failed(wal, ops, tmp_path, [b"one"])
 
 
+def test_a_write_to_a_file_that_somebody_removed_is_refused(tmp_path: Path) -> None:
+    wal = Wal.open(tmp_path)
+    append_synced(wal, b"one")
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for body in (b"two", b"three"):
+        with pytest.raises(StorageFailed, match="removed while it was open"):
+            append_synced(wal, body)
+    wal.close()
+
+
+def test_a_log_that_somebody_removed_is_closed(tmp_path: Path) -> None:
+    wal = Wal.open(tmp_path)
+    append_synced(wal, b"one")
+    for path in tmp_path.iterdir():
+        path.unlink()
+    wal.close()
+
+
 @pytest.mark.parametrize("operation", ["ftruncate", "fdatasync"])
 def test_a_full_disk_is_final_if_the_write_cannot_be_taken_back(
     tmp_path: Path, operation: str

@@ -48,6 +48,10 @@ class FileOps:
         else:
             os.fdatasync(fd)
 
+    def has_name(self, fd: int) -> bool:
+        """Whether the file is still in a directory; some file systems never say so."""
+        return os.fstat(fd).st_nlink > 0
+
     def ftruncate(self, fd: int, size_bytes: int) -> None:
         """Set the file's length; durable after the next `fdatasync`."""
         os.ftruncate(fd, size_bytes)

@@ -288,7 +288,8 @@ class Wal:
         self._pending = []
         try:
             is_owner = os.getpid() == self._owner_pid
-            is_intact = self._failure is None and self._writer.failure is None
+            is_failed = self._failure is not None or self._writer.failure is not None
+            is_intact = not is_failed and not self._writer.is_removed
             if is_owner and is_intact and self._writer.file.last_marker != CLOSED_MARKER:
                 _append_evidence(self._writer, CLOSED_MARKER)
         finally:

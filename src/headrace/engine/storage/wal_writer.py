@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ class WalFileWriter:
         self.failure: str | None = None
         self._fd = fd
         self._ops = ops
+        self._had_name = ops.has_name(fd)
 
     @classmethod
     def create(
@@ -94,6 +96,11 @@ class WalFileWriter:
             ops.close(fd)
             raise StorageFailed(f"syncing {file.path}: {error.strerror}") from error
         return cls(file._replace(stored_bytes=file.valid_bytes), fd, ops)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether somebody has removed the file while it was open."""
+        return self._had_name and not self._ops.has_name(self._fd)
 
     def append_group(self, group: Sequence[tuple[int, ReadableBuffer]]) -> None:
         """Append writes, as (seq_no, body), with one sync.
@@ -176,6 +183,10 @@ class WalFileWriter:
             raise
         try:
             self._ops.fdatasync(self._fd)
+            if self.is_removed:
+                # Whoever removes the directory of a running store would be told of writes that
+                # no opening finds.
+                raise OSError(errno.ENOENT, "the file was removed while it was open")
         except OSError as error:
             self._forget_unsynced()
             raise self._fail(error, "syncing") from error
