@@ -40,6 +40,15 @@ def test_of_few_rows_no_mask_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept == ["third"]
 
 
+def test_long_keys_take_room_where_few_rows_pass() -> None:
+    """A filter may name a million ids, none of which is a point's."""
+    cache = RowSetCache(bytes_max=100_000)
+    for number in range(1000):
+        cache.put(b"%d" % number + bytes(10_000), RowSet.none(ROW_COUNT))
+    kept = [cache.get(b"%d" % number + bytes(10_000)) is not None for number in range(1000)]
+    assert kept == [False] * 991 + [True] * 9
+
+
 def test_the_sets_not_asked_for_longest_make_room() -> None:
     # Each takes about a thousand bytes, should its mask be made.
     cache = RowSetCache(bytes_max=3 * ROW_COUNT + 100)

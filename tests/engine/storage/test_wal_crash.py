@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.engine.storage import wal_writer
 from headrace.engine.storage.wal import Wal
 from headrace.engine.storage.wal_format import FILE_HEADER_BYTES, RECORD_HEADER_BYTES
 from tests.engine.storage.faulty_file_ops import FaultyFileOps
@@ -23,6 +24,12 @@ from tests.engine.storage.simulated_disk import (
 FILE_BYTES_MAX = 1500
 # SIGKILLs of a writing process; each takes about a tenth of a second.
 KILLS = 5
+
+
+@pytest.fixture(params=[100, 2**18])
+def alone_bytes_min(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies are written by calls of their own, and with the rest of their group."""
+    monkeypatch.setattr(wal_writer, "_ALONE_BYTES_MIN", request.param)
 
 
 class RecordedRun:
@@ -89,6 +96,7 @@ class RecordedRun:
         wal.close()
 
 
+@pytest.mark.usefixtures("alone_bytes_min")
 def test_a_kill_at_any_operation_keeps_every_acknowledged_write(tmp_path: Path) -> None:
     run = RecordedRun(tmp_path / "run", random.Random(1), steps=40)
     for ops_count in range(run.created_after, len(run.ops) + 1):
@@ -98,6 +106,7 @@ def test_a_kill_at_any_operation_keeps_every_acknowledged_write(tmp_path: Path) 
         shutil.rmtree(directory)
 
 
+@pytest.mark.usefixtures("alone_bytes_min")
 def test_a_power_loss_at_any_operation_keeps_every_acknowledged_write(tmp_path: Path) -> None:
     for seed in range(3):
         rng = random.Random(seed)
@@ -107,6 +116,7 @@ def test_a_power_loss_at_any_operation_keeps_every_acknowledged_write(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("alone_bytes_min")
 def test_1000_power_losses_keep_every_acknowledged_write(tmp_path: Path) -> None:
     for seed in range(100, 1100):
         rng = random.Random(seed)
@@ -138,6 +148,7 @@ def test_a_power_loss_while_a_log_is_created_leaves_none_or_an_empty_one(tmp_pat
         wal.close()
 
 
+@pytest.mark.usefixtures("alone_bytes_min")
 def test_a_second_power_loss_during_recovery_keeps_every_acknowledged_write(
     tmp_path: Path,
 ) -> None:

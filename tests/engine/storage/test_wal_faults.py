@@ -45,8 +45,12 @@ def assert_stays_failed(wal: Wal, ops: FaultyFileOps, directory: Path, kept: lis
     wal.close()
 
 
-def test_a_full_disk_refuses_a_write_and_takes_the_next_when_there_is_room(tmp_path: Path) -> None:
-    """Every length to which a group can be cut off by a full disk."""
+@pytest.mark.parametrize("alone_bytes_min", [40, 2**18])
+def test_a_full_disk_refuses_a_write_and_takes_the_next_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone_bytes_min: int
+) -> None:
+    """Every length to which a group can be cut off by a full disk, in one call or in several."""
+    monkeypatch.setattr(wal_writer, "_ALONE_BYTES_MIN", alone_bytes_min)
     group = [b"two" * 10, b"three" * 10]
     group_bytes = sum(map(len, group)) + len(group) * RECORD_HEADER_BYTES
     ops = FaultyFileOps()
@@ -247,9 +251,17 @@ def test_no_free_descriptor_lets_a_file_grow_beyond_its_bound(tmp_path: Path) ->
     wal.close()
 
 
-@pytest.mark.parametrize("interrupted_call", [1, 2, 3])
-def test_an_interrupted_write_is_taken_back(tmp_path: Path, interrupted_call: int) -> None:
+@pytest.mark.parametrize(
+    ("interrupted_call", "alone_bytes_min"), [(1, 2**18), (2, 2**18), (3, 2**18), (3, 1), (4, 1)]
+)
+def test_an_interrupted_write_is_taken_back(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    interrupted_call: int,
+    alone_bytes_min: int,
+) -> None:
     """A signal handler may raise at any operation: in a new file, its pointer, the group."""
+    monkeypatch.setattr(wal_writer, "_ALONE_BYTES_MIN", alone_bytes_min)
 
     class InterruptedFileOps(FileOps):
         calls_left = -1
@@ -284,6 +296,31 @@ def test_one_group_is_one_write_and_one_sync(tmp_path: Path) -> None:
     assert ops.calls["fdatasync"] == before["fdatasync"] + 1
     assert ops.calls["fsync_dir"] == before["fsync_dir"]
     wal.close()
+
+
+def test_large_bodies_are_written_as_they_are_and_synced_with_their_group(tmp_path: Path) -> None:
+    ops = FaultyFileOps()
+    wal = Wal.open(tmp_path, ops=ops)
+    before = dict(ops.calls)
+    large = bytes(range(256)) * 1024
+    bodies = [b"one", large, b"", large[:-1], large, large + b"more", b"last"]
+    append_synced(wal, *bodies)
+    assert ops.calls["write"] == before["write"] + 7
+    assert ops.calls["fdatasync"] == before["fdatasync"] + 1
+    wal.close()
+    wal = Wal.open(tmp_path)
+    assert bodies_of(wal) == bodies
+    wal.close()
+
+
+def test_a_failure_behind_a_large_body_is_final_until_reopened(tmp_path: Path) -> None:
+    ops = FaultyFileOps()
+    wal = Wal.open(tmp_path, ops=ops)
+    append_synced(wal, b"one")
+    ops.failing["write"], ops.fails_after["write"] = errno.EIO, ops.calls["write"] + 1
+    with pytest.raises(StorageFailed):
+        append_synced(wal, bytes(2**18))
+    assert_stays_failed(wal, ops, tmp_path, [b"one"])
 
 
 def test_a_memory_error_leaves_the_log_as_it_was(

@@ -252,6 +252,57 @@ def test_vectors_of_length_zero_do_not_crowd_out_the_others(builder: IndexBuilde
     )
 
 
+@pytest.mark.parametrize("state", ["complete", "rows without vectors", "zeros", "tail", "older"])
+def test_few_rows_are_found_exactly_whatever_the_range_is(
+    builder: IndexBuilder, state: str
+) -> None:
+    """Under cosine, where vectors of length zero are beside the graph."""
+    writer = Writer(builder, Distance.COSINE)
+    writer.append(clustered(2000, seed=1), absent_every=3 if state == "rows without vectors" else 0)
+    if state == "zeros":
+        rows = np.arange(2000, 2400)
+        zeros = DenseBatch(np.arange(400), np.zeros((400, DIM), dtype=np.float32))
+        writer.store.write(rows, zeros)
+        writer.live = np.ones(2400, dtype=np.bool_)
+        writer.store.published(writer.live)
+    writer.finish()
+    if state == "tail":
+        writer.append(clustered(100, seed=2))
+    row_count = 1500 if state == "older" else len(writer.live)
+    for count, k in ((0, 3), (1, 3), (20, 30), (200, 5)):
+        chosen = np.random.default_rng(count).choice(row_count, count, replace=False)
+        allowed = RowSet.of_rows(np.sort(chosen), row_count)
+        for query in queries(Distance.COSINE, 3):
+            found = writer.store.nearest(query, allowed, k)
+            truth = writer.store.nearest(query, allowed, k, EXACT)
+            np.testing.assert_allclose(found.similarities, truth.similarities, atol=1e-6)
+            assert np.isin(found.rows, allowed.rows).all()
+            assert len(np.unique(found.rows)) == len(truth.rows)
+
+
+def test_a_plan_does_not_depend_on_the_one_before(builder: IndexBuilder) -> None:
+    writer = Writer(builder, Distance.EUCLID)
+    writer.append(clustered(3000, seed=1))
+    writer.finish()
+    sealed, settings = writer.store.ranges[0], writer.store.settings
+    asked = list(
+        itertools.product(
+            (RowSet.of_rows(np.arange(count), 3000) for count in (500, 2500, 3000)),
+            (5, 50),
+            (settings, msgspec.structs.replace(settings, full_scan_kb=10**6)),
+            (SearchParams(), SearchParams(hnsw_ef=8), SearchParams(hnsw_ef=600)),
+        )
+    )
+    plans = []
+    for allowed, k, with_settings, params in asked:
+        anew = SealedRange(0, 3000, sealed.graph_rows, sealed.loose_rows, sealed.graph)
+        expected = anew.plan(allowed, DIM, k, with_settings, params)
+        for _ in range(2):
+            assert sealed.plan(allowed, DIM, k, with_settings, params) == expected
+        plans.append(expected)
+    assert len(set(plans)) > 6
+
+
 def test_growing_tail_and_ranges_answer_as_one(builder: IndexBuilder) -> None:
     writer = Writer(builder, Distance.EUCLID)
     for seed in range(8):

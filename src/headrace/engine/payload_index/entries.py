@@ -131,11 +131,11 @@ class Stretches:
         self._one_value = one_value
         self.at_most = ends[0] - begins[0] if len(ends) == 1 else sum(ends) - sum(begins)
 
-    def count(self) -> int:
-        """How many rows, exactly."""
-        if not self._begins or self._one_value or self._entries.is_single:
-            return self.at_most
-        return self.row_set().count
+    @property
+    def exact_count(self) -> int | None:
+        """How many rows, where that needs no look at them."""
+        is_known = not self._begins or self._one_value or self._entries.is_single
+        return self.at_most if is_known else None
 
     def row_set(self) -> RowSet:
         """See `Found`."""

@@ -12,16 +12,20 @@ from headrace.model.vectors import Rows
 BYTES_MAX = 16 * 2**20
 
 # Of sets with so few rows only the rows are kept, and not when they were asked for: at most so
-# many of them, which take another 16 MiB.
+# many of them, under keys that are no longer, which take another 20 MiB.
 _FEW_ROWS_MAX = 256
 _FEW_SETS_MAX = 8192
+_FEW_KEY_BYTES_MAX = 512
 
 
 class RowSetCache:
     """The answers that were asked for last, within a bound of memory; thread-safe.
 
+    A key is bytes, which may be many, as a filter may name any number of ids; or a tuple that
+    is small.
+
     Args:
-        bytes_max: how much memory the sets of more than a few rows may take.
+        bytes_max: how much memory the sets of more than a few rows may take, and long keys.
     """
 
     def __init__(self, bytes_max: int = BYTES_MAX) -> None:
@@ -45,7 +49,8 @@ class RowSetCache:
 
     def put(self, key: Hashable, rows: RowSet) -> None:
         """Keep a set; those that were not asked for longest make room."""
-        if rows.count <= _FEW_ROWS_MAX and rows.is_listed:
+        is_short = _bytes_of(key) <= _FEW_KEY_BYTES_MAX
+        if is_short and rows.count <= _FEW_ROWS_MAX and rows.is_listed:
             few = self._few
             if len(few) >= _FEW_SETS_MAX:
                 self._few = few = {}
@@ -57,9 +62,16 @@ class RowSetCache:
             if key in sets:
                 return
             sets[key] = rows
-            # Of each, should it come to exist both as rows and as a mask.
-            taken = self._bytes + rows.row_count + 8 * rows.count
+            taken = self._bytes + _room_of(key, rows)
             while taken > bytes_max and len(sets) > 1:
-                _, gone = sets.popitem(last=False)
-                taken -= gone.row_count + 8 * gone.count
+                taken -= _room_of(*sets.popitem(last=False))
             self._bytes = taken
+
+
+def _bytes_of(key: Hashable) -> int:
+    return len(key) if isinstance(key, bytes) else 0
+
+
+def _room_of(key: Hashable, rows: RowSet) -> int:
+    """Bytes of memory, should the set come to exist both as rows and as a mask."""
+    return _bytes_of(key) + rows.row_count + 8 * rows.count

@@ -33,6 +33,9 @@ from headrace.model.vectors import Mask, Rows
 # Up to this many rows are evaluated by their payloads, at a few microseconds each.
 _EVALUATED_ROWS_MAX = 32
 
+# Longer keywords are asked for by their encoded filter, whose length counts where it is kept.
+_KEYWORD_CHARS_MAX = 128
+
 # A field, and the range or the keyword that is asked of it.
 _Asked = tuple[str, Range | DatetimeRange | str]
 
@@ -150,8 +153,10 @@ def _asked(filter: Filter) -> _Asked | None:
     match, bounds = condition.match, condition.range
     if match is None:
         return None if bounds is None else (condition.key, bounds)
-    if type(match) is MatchValue and type(match.value) is str:
-        return (condition.key, match.value)
+    if type(match) is MatchValue:
+        value = match.value
+        if type(value) is str and len(value) <= _KEYWORD_CHARS_MAX:
+            return (condition.key, value)
     return None
 
 
@@ -211,7 +216,8 @@ class _Found:
         self.at_most = found.at_most
 
     def count(self) -> int:
-        return self._found.count()
+        count = self._found.exact_count
+        return self.row_set().count if count is None else count
 
     def row_set(self) -> RowSet:
         row_sets = self._view.row_sets
@@ -268,8 +274,8 @@ class Answer:
         """See `Passing`."""
         if self._view.live_count == self._view.row_count:
             found = self._whole()
-            if isinstance(found, Stretches):
-                return found.count()
+            if isinstance(found, Stretches) and found.exact_count is not None:
+                return found.exact_count
         return self.row_set().count
 
     def row_set(self) -> RowSet:

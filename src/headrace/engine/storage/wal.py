@@ -225,7 +225,7 @@ class Wal:
         self._pending = []
 
     def sync(self) -> None:
-        """Write the pending group and make it durable: one write, one sync.
+        """Write the pending group and make it durable: one sync, mostly one write.
 
         Whatever it raises, the group is not pending any more and must not be acknowledged.
 
