@@ -109,8 +109,7 @@ def encode_array(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         header = bytes((_DTYPES.index(value.dtype.str), value.ndim))
         shape = np.asarray(value.shape, dtype="<u8").tobytes()
-        values = np.ascontiguousarray(value).reshape(-1).view(np.uint8).data
-        return msgspec.msgpack.Ext(ARRAY_EXTENSION_CODE, b"".join((header, shape, values)))
+        return msgspec.msgpack.Ext(ARRAY_EXTENSION_CODE, header + shape + value.tobytes())
     raise NotImplementedError(f"cannot encode {type(value)}")
 
 
