@@ -22,7 +22,8 @@ from headrace.model.vectors import FloatMatrix, Mask
 # By the share of points that pass, in per mille: the ratio that is aimed at.
 SEARCH_TARGETS = {1: 1.1, 10: 1.3, 100: 2.5, 500: 2.0, 900: 1.5}
 _RECALL_MIN = 0.99
-_WIDTHS = (16, 24, 32, 48, 64, 100, 160, 256, 400, 800)
+# In small steps: what is above the wanted recall by a step too many counts against a side.
+_WIDTHS = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 100, 128, 160, 200, 256, 320, 400, 560, 800)
 _UNINDEXED_TARGET = 10.0
 _UNINDEXED_CALLS_MIN = 12
 _READ_TARGET = 2.0

@@ -43,6 +43,8 @@ INDEXES = {"number": "integer", "kind": "keyword"}
 _INDEXING_SECONDS_MAX = 3600.0
 # With Qdrant's default `indexing_threshold`: fewer kilobytes of vectors get no graph.
 _GRAPH_KB_MIN = 10_000
+# Behind a graph an eighth of it may stay without one.
+_TAIL_KB_MIN = _GRAPH_KB_MIN // 8
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,11 @@ class HeadraceSide:
         deadline = time.monotonic() + _INDEXING_SECONDS_MAX
         dim = self._config.vectors[""].size
         while time.monotonic() < deadline:
-            info = self.service.collection_info(COLLECTION)
-            is_small = info.points_count * dim * 4 < _GRAPH_KB_MIN * 1024
             is_done = not self.service.is_indexing(COLLECTION)
-            if is_small or (is_done and info.indexed_vectors_count == info.points_count):
+            info = self.service.collection_info(COLLECTION)
+            kb_max = _TAIL_KB_MIN if info.indexed_vectors_count else _GRAPH_KB_MIN
+            missing = info.points_count - info.indexed_vectors_count
+            if is_done and missing * dim * 4 < kb_max * 1024:
                 return
             time.sleep(0.05)
         raise TimeoutError("not indexed in time")
