@@ -61,7 +61,7 @@ def test_an_outage_longer_than_a_message_may_take_is_waited_for(
     kafka: MockKafka, caplog: pytest.LogCaptureFixture
 ) -> None:
     kafka.create_topic("dead")
-    subject = queue_of(kafka, message__timeout__ms="1000", reconnect__backoff__max__ms="200")
+    subject = queue_of(kafka, message__timeout__ms="3000", reconnect__backoff__max__ms="200")
     subject.write(refusals_of(b"first"), lambda: False)
     kafka.set_down()
     errors: list[Exception] = []
@@ -88,7 +88,8 @@ def test_an_outage_longer_than_a_message_may_take_is_waited_for(
 
 def test_a_topic_that_a_broker_does_not_take_in_time_is_unwritable(kafka: MockKafka) -> None:
     kafka.create_topic("dead")
-    subject = queue_of(kafka, message__timeout__ms="1000")
+    # Long enough for the first connection, also on a busy machine.
+    subject = queue_of(kafka, message__timeout__ms="5000")
     subject.write(refusals_of(b"first"), lambda: False)
     kafka.fail_next(mock_kafka.PRODUCE_REQUEST, [mock_kafka.NOT_ENOUGH_REPLICAS] * 100)
     with pytest.raises(DeadLettersUnwritable, match="timed out"):
