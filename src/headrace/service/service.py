@@ -432,8 +432,7 @@ class Service:
         """
         collection, started = self._to_scroll(collection_name, scroll), perf_counter()
         page = collection.scroll(scroll)
-        if perf_counter() - started >= SLOW_READ_S:
-            self._slow_read(collection, scroll.filter)
+        self._read_took(collection, started, scroll.filter)
         return page
 
     def scroll_pieces(self, collection_name: str, scroll: Scroll, records_max: int) -> ScrollPieces:
@@ -443,8 +442,7 @@ class Service:
         """
         collection, started = self._to_scroll(collection_name, scroll), perf_counter()
         found = collection.scroll_pieces(scroll, records_max)
-        if perf_counter() - started >= SLOW_READ_S:
-            self._slow_read(collection, scroll.filter)
+        self._read_took(collection, started, scroll.filter)
         return found
 
     def _to_scroll(self, collection_name: str, scroll: Scroll) -> Collection:
@@ -469,8 +467,7 @@ class Service:
         self._gate.check_read(collection, filter)
         started = perf_counter()
         count = collection.count(filter)
-        if perf_counter() - started >= SLOW_READ_S:
-            self._slow_read(collection, filter)
+        self._read_took(collection, started, filter)
         return count
 
     def query(self, collection_name: str, query: Query) -> list[ScoredPoint]:
@@ -499,8 +496,7 @@ class Service:
         self._gate.check_queries(collection, [query])
         started = perf_counter()
         found = collection.query_pieces(query, self._find_view, points_max)
-        if perf_counter() - started >= SLOW_READ_S:
-            self._slow_read(collection, query)
+        self._read_took(collection, started, query)
         return found
 
     def query_batch(
@@ -568,8 +564,7 @@ class Service:
         self._gate.check_groups(collection, query, group_by)
         started = perf_counter()
         groups = collection.groups(query, group_by, self._find_view)
-        if perf_counter() - started >= SLOW_READ_S:
-            self._slow_read(collection, query)
+        self._read_took(collection, started, query)
         if with_lookup is None:
             return groups
         self._find_view(with_lookup.collection_name)
@@ -592,8 +587,7 @@ class Service:
         self._gate.check_read(collection, facet.filter, facet.limit)
         started = perf_counter()
         hits = collection.facet(facet)
-        if perf_counter() - started >= SLOW_READ_S:
-            self._slow_read(collection, facet.filter)
+        self._read_took(collection, started, facet.filter)
         return hits
 
     def matrix(self, collection_name: str, request: MatrixRequest) -> list[MatrixRow]:
@@ -611,13 +605,14 @@ class Service:
     def _query(self, collection: Collection, query: Query) -> list[ScoredPoint]:
         started = perf_counter()
         points = collection.query(query, self._find_view)
-        if perf_counter() - started >= SLOW_READ_S:
-            self._slow_read(collection, query)
+        self._read_took(collection, started, query)
         return points
 
-    def _slow_read(self, collection: Collection, what: Filter | Query | None) -> None:
-        """Look at a read that took long: an issue, if it lacked an index."""
-        if what is not None:
+    def _read_took(
+        self, collection: Collection, started: float, what: Filter | Query | None
+    ) -> None:
+        """Look at a read that is done: an issue, if it was slow and lacked an index."""
+        if perf_counter() - started >= SLOW_READ_S and what is not None:
             self._issues.slow_read(collection.name, collection.view.schema, filters_of(what))
 
     def _find_view(self, name: str) -> View:
