@@ -204,6 +204,13 @@ class ConnectorConfig:
         key = f"{CONSUMER_PREFIX}max.poll.interval.ms"
         return int(self.resolved(key) or 300_000)
 
+    def reads(self, topic: str) -> bool:
+        """Whether records of a topic of this name are read."""
+        pattern = self.topics_pattern
+        return topic in self.topics or (
+            pattern is not None and re.fullmatch(pattern, topic) is not None
+        )
+
     def consumer_settings(self, task: int) -> ClientSettings:
         """The settings of one task's consumer, secrets filled in: not to be shown.
 
@@ -392,10 +399,7 @@ class _Reader:
                 f"{CONSUMER_PREFIX}auto.offset.reset", "must be 'earliest' or 'latest'"
             )
         dead_letters = config.errors.dead_letter_topic
-        if dead_letters is not None and (
-            dead_letters in config.topics
-            or (pattern is not None and re.fullmatch(pattern, dead_letters))
-        ):
+        if dead_letters is not None and config.reads(dead_letters):
             raise ConfigError(
                 "errors.deadletterqueue.topic.name", f"'{dead_letters}' is one of the inputs"
             )

@@ -8,7 +8,6 @@ Kafka's committed offsets only inform; otherwise they are where reading resumes.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 from collections import deque
@@ -140,6 +139,7 @@ class Source:
             partial(ask_kafka, settings), self._read_to, self._finds_brokers, fetch_wait_ms / 1000
         )
         self._topics, self._pattern = config.topics, config.topics_pattern
+        self._reads = config.reads
         self._group_watch: GroupWatch | None = None
         if self._is_static:
             self._group_watch = GroupWatch(
@@ -352,7 +352,7 @@ class Source:
         if self._is_first_assignment:
             # Kafka gives it what the member before it had, also if that read other topics.
             self._is_first_assignment = False
-            others = [one for one in given if not self._is_subscribed(one.topic)]
+            others = [one for one in given if not self._reads(one.topic)]
             self._ignored = {(one.topic, one.partition) for one in others}
             self._must_join_again = bool(others)
         assigned = self._ours(given)
@@ -404,11 +404,6 @@ class Source:
         if not self._ignored:
             return given
         return [one for one in given if (one.topic, one.partition) not in self._ignored]
-
-    def _is_subscribed(self, topic: str) -> bool:
-        if self._pattern is None:
-            return topic in self._topics
-        return re.fullmatch(self._pattern, topic) is not None
 
     def _on_client_error(self, error: KafkaError) -> None:
         if error.fatal() or error.code() in _NEEDS_OPERATOR:

@@ -81,11 +81,7 @@ class Numbers:
 
     def within(self, bounds: Bounds) -> Stretches:
         """The rows with a number that keeps all bounds."""
-        integers = self._integers
-        if integers is None:
-            begin, end = self.stretch_within(bounds)
-        else:
-            begin, end = integers.within(bounds.gt, bounds.gte, bounds.lt, bounds.lte)
+        begin, end = self.stretch_within(bounds)
         if end <= begin:
             return Stretches(self.entries, [], [], one_value=True)
         one_value: bool = self.values.item(begin) == self.values.item(end - 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -170,12 +169,7 @@ def _next_records(config: ConnectorConfig, records_max: int) -> Iterator[KafkaRe
 def _starts_into(consumer: Consumer, config: ConnectorConfig) -> set[tuple[str, int]]:
     """Assign the partitions from where the connector reads on; returns them."""
     metadata = consumer.list_topics(timeout=_REQUEST_TIMEOUT_S)
-    pattern = config.topics_pattern
-    names = [
-        name
-        for name in metadata.topics
-        if name in config.topics or (pattern is not None and re.fullmatch(pattern, name))
-    ]
+    names = [name for name in metadata.topics if config.reads(name)]
     asked = [
         TopicPartition(name, number)
         for name in names
