@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sysconfig
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from headrace.engine.vector_index import byte_links, linking
 from headrace.engine.vector_index import graph as graph_module
+from headrace.engine.vector_index.builder import NoMoreThreads
 from headrace.engine.vector_index.graph import Abandoned, Graph, NodeKind, extended, new_graph
 from headrace.engine.vector_index.settings import IndexSettings
 from headrace.engine.vectors.untyped_faiss import faiss
@@ -402,3 +404,24 @@ def test_the_builder_may_stop_it_among_very_many_copies(monkeypatch: pytest.Monk
         linking.link_all(codes, 4, 8, layer_begins, lambda: 2, check, lambda _: None)
     # It was in the midst of it: each node that is connected is followed on its way.
     assert len(connecting) < 100
+
+
+@needs_linking
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("cannot schedule new futures after interpreter shutdown", NoMoreThreads),
+        ("can't start new thread", RuntimeError),
+    ],
+)
+def test_an_end_of_python_is_told_from_a_shortage_of_threads(
+    monkeypatch: pytest.MonkeyPatch, text: str, kind: type[Exception]
+) -> None:
+    def refuse(*arguments: Any) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    codes = np.full((100, 16), 7, dtype=np.uint8)
+    layer_begins = np.array([0, 8, *range(12, 40, 4)], dtype=np.int32)
+    with pytest.raises(kind, match=text):
+        linking.link_all(codes, 4, 8, layer_begins, lambda: 2, lambda: None, lambda _: None)

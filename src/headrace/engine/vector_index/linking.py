@@ -185,7 +185,11 @@ def _submitted(
 ) -> Future[None]:
     try:
         return pool.submit(task, *arguments)
-    except RuntimeError as error:  # at its end Python closes all pools, before it ends threads
+    except RuntimeError as error:
+        # At its end Python closes all pools, before it ends threads; a system that is short of
+        # threads is a failure, after which the next write asks again.
+        if "shutdown" not in str(error):
+            raise
         raise NoMoreThreads(str(error)) from error
 
 
